@@ -1,0 +1,68 @@
+# make deploy   bring this machine (or INVENTORY=inventories/prod.py) to a verified voice
+# make test     lint, types, unit tests, integration tests on real hosts in containers
+# make check    the quick part of it: lint, types, unit tests
+
+VENV := .venv
+INVENTORY ?= @local
+ARGS ?=
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	echo $$python; break; fi; done)
+PINS := constraints.txt service/constraints.txt
+PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	$(addprefix --constraint ,$(PINS))
+
+.PHONY: deploy test check lint types unit integration constraints clean
+
+deploy: $(VENV)/.deploy
+	@$(VENV)/bin/pyinfra -y $(INVENTORY) deploy.py $(ARGS)
+
+test: check integration
+
+check: lint types unit
+
+lint: $(VENV)/.test
+	@tests/timed lint sh -c '$(VENV)/bin/ruff check --quiet . && $(VENV)/bin/ruff format --quiet --check .'
+
+types: $(VENV)/.test
+	@tests/timed types $(VENV)/bin/mypy --no-error-summary
+
+unit: $(VENV)/.test
+	@tests/prerequisites espeak-ng
+	@tests/timed 'unit tests' $(VENV)/bin/pytest -q -m 'not integration'
+
+integration: $(VENV)/.test
+	@tests/prerequisites espeak-ng debootstrap docker
+	@tests/timed 'integration tests' $(VENV)/bin/pytest -q -m integration --durations=10
+
+$(VENV)/bin/python:
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "Python 3.11 or later is needed, and none was found: apt-get install python3" >&2; exit 1; fi
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+		echo "This Python cannot make virtual environments yet: installing python3-venv"; \
+		$(AS_ROOT) apt-get install -q -y python3-venv || { $(AS_ROOT) apt-get update -q && \
+		$(AS_ROOT) apt-get install -q -y python3-venv; }; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(VENV)/.deploy: $(VENV)/bin/python pyproject.toml service/requirements.txt $(PINS)
+	@echo "Installing the deploy into $(VENV) …"
+	@$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.deploy tests/requirements.txt
+	@echo "Installing what the tests need into $(VENV) …"
+	@$(PIP_INSTALL) --editable '.[service,test]'
+	@touch $@
+
+# Pin the newest versions that fit: first the service's own, then the rest around them.
+constraints:
+	@rm -rf build/pins && $(PYTHON) -m venv build/pins
+	@build/pins/bin/pip install --quiet --requirement service/requirements.txt
+	@build/pins/bin/pip freeze > service/constraints.txt
+	@build/pins/bin/pip install --quiet --constraint service/constraints.txt --editable '.[service,test]'
+	@build/pins/bin/pip freeze --exclude-editable | grep -vxFf service/constraints.txt > constraints.txt
+	@rm -rf build/pins
+
+clean:
+	@rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache

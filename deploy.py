@@ -1,0 +1,21 @@
+"""From a bare Linux host to a running, verified, private voice: pyinfra INVENTORY deploy.py."""
+
+from pyinfra import host
+
+from provision import (
+    DeploySettings,
+    build_image,
+    check_host,
+    install_docker,
+    start_service,
+    verify_service,
+)
+
+settings = DeploySettings.of(host)
+plan = check_host(settings)
+
+if plan is not None:
+    install_docker(plan)
+    build_image(plan)
+    start_service(plan)
+    verify_service(plan)

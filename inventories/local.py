@@ -1,0 +1,3 @@
+"""The machine that deploys: ``@local`` with a place for what differs from the defaults."""
+
+hosts = ["@local"]

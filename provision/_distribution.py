@@ -1,0 +1,82 @@
+"""The distributions that can be deployed to, as data. Adding one is adding a row."""
+
+from dataclasses import dataclass
+
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""``uname -m`` to Debian's name, of what can be deployed to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """One release of one distribution.
+
+    ``engine_packages`` come from the release itself. ``plugin_packages`` come from
+    ``plugin_release`` where the release's own are missing or too old for Compose v2 and BuildKit.
+    ``base_release`` is what debootstrap builds the service image on (Python 3.11 or later).
+    """
+
+    name: str
+    identity: str
+    version: str
+    codename: str
+    engine_packages: tuple[str, ...]
+    plugin_packages: tuple[str, ...]
+    plugin_release: str
+    base_release: str
+    base_components: tuple[str, ...]
+
+
+DISTRIBUTIONS = (
+    Distribution(
+        name="Debian 12",
+        identity="debian",
+        version="12",
+        codename="bookworm",
+        engine_packages=("docker.io", "iptables"),
+        plugin_packages=("docker-compose", "docker-buildx"),
+        plugin_release="trixie",
+        base_release="trixie",
+        base_components=("main",),
+    ),
+    Distribution(
+        name="Debian 13",
+        identity="debian",
+        version="13",
+        codename="trixie",
+        engine_packages=("docker.io", "docker-cli", "iptables"),
+        plugin_packages=("docker-compose", "docker-buildx"),
+        plugin_release="trixie",
+        base_release="trixie",
+        base_components=("main",),
+    ),
+    Distribution(
+        name="Ubuntu 22.04",
+        identity="ubuntu",
+        version="22.04",
+        codename="jammy",
+        engine_packages=("docker.io", "iptables"),
+        plugin_packages=("docker-compose-v2", "docker-buildx"),
+        plugin_release="jammy",
+        base_release="noble",
+        base_components=("main", "universe"),
+    ),
+    Distribution(
+        name="Ubuntu 24.04",
+        identity="ubuntu",
+        version="24.04",
+        codename="noble",
+        engine_packages=("docker.io", "iptables"),
+        plugin_packages=("docker-compose-v2", "docker-buildx"),
+        plugin_release="noble",
+        base_release="noble",
+        base_components=("main", "universe"),
+    ),
+)
+
+
+def find_distribution(identity: str, version: str) -> Distribution | None:
+    """Return the row of ``ID`` and ``VERSION_ID`` of ``/etc/os-release``, or None."""
+    for row in DISTRIBUTIONS:
+        if (row.identity, row.version) == (identity, version):
+            return row
+    return None

@@ -1,0 +1,107 @@
+"""What a release is: the files that are rendered onto a host, and one digest over them.
+
+Pure functions over settings and templates. Knows nothing of pyinfra.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from provision._image import PROJECT
+from provision.settings import SECRET_NAMES, DeploySettings
+
+HOME = "/opt/sesame-csm"
+COMPOSE_FILE = "docker-compose.sesame-offline.yml"
+CONTAINER = "sesame-csm-offline"
+CONTAINER_PORT = 8000
+CONTAINER_USER = 10001
+RELEASE_LABEL = "org.sesame-csm.release"
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseFile:
+    """One file of a release: where it goes below ``HOME``, what it holds and who may read it."""
+
+    path: str
+    content: str
+    mode: str = "644"
+    owner: int = 0
+
+    @property
+    def state(self) -> str:
+        """``MODE OWNER SHA-256``, as the fact ``FileStates`` tells it."""
+        return f"{self.mode} {self.owner} {hashlib.sha256(self.content.encode()).hexdigest()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """All files of one release and the digest that its container is labelled with."""
+
+    files: tuple[ReleaseFile, ...]
+    digest: str
+    image: str
+
+    @property
+    def wanted(self) -> dict[str, str]:
+        """State of each file by its path on the host."""
+        return {f"{HOME}/{file.path}": file.state for file in self.files}
+
+    @property
+    def unwanted(self) -> list[str]:
+        """Paths of secrets that this release no longer has."""
+        kept = {file.path for file in self.files}
+        return [f"{HOME}/secrets/{name}" for name in SECRET_NAMES if f"secrets/{name}" not in kept]
+
+    @property
+    def key_file(self) -> str | None:
+        """Path on the host of the key that callers must show, if one is demanded."""
+        path = "secrets/SESAME_SERVER_KEY"
+        return f"{HOME}/{path}" if any(file.path == path for file in self.files) else None
+
+
+def render_release(settings: DeploySettings, image: str) -> Release:
+    """Render every file of a release.
+
+    Args:
+        settings: what the host is to become.
+        image: name and tag of the service image.
+
+    """
+    secrets = tuple(
+        ReleaseFile(f"secrets/{name}", f"{value.get_secret_value()}\n", "400", CONTAINER_USER)
+        for name, value in sorted(settings.secrets.items())
+    )
+    service = ReleaseFile("service.env", _render("service.env.j2", settings, image, release=""))
+    unlabelled = _render(f"{COMPOSE_FILE}.j2", settings, image, release="")
+    digest = hashlib.sha256()
+    for part in (unlabelled, service.content, *(secret.content for secret in secrets)):
+        digest.update(hashlib.sha256(part.encode()).digest())
+    release = digest.hexdigest()[:16]
+    compose = ReleaseFile(
+        COMPOSE_FILE, _render(f"{COMPOSE_FILE}.j2", settings, image, release=release)
+    )
+    maya = ReleaseFile("maya.env", _render("maya.env.j2", settings, image, release=release), "600")
+    return Release((compose, service, maya, *secrets), release, image)
+
+
+def _render(template: str, settings: DeploySettings, image: str, *, release: str) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(PROJECT / "templates"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 (YAML and environment files, from validated settings)
+    )
+    server_key = settings.secrets.get("SESAME_SERVER_KEY")
+    return environment.get_template(template).render(
+        settings=settings,
+        image=image,
+        release=release,
+        release_label=RELEASE_LABEL,
+        container=CONTAINER,
+        container_port=CONTAINER_PORT,
+        container_user=CONTAINER_USER,
+        server_key=server_key.get_secret_value() if server_key else "local",
+    )

@@ -1,0 +1,236 @@
+"""Every setting of a deploy: its default, its type and what it refuses.
+
+Read once for each host from pyinfra's host data. No other module reads host data or environment.
+"""
+
+import difflib
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    IPvAnyAddress,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pyinfra.api import Host
+from pyinfra.api.exceptions import DeployError
+
+SECRET_NAMES = ("SESAME_SERVER_KEY",)
+"""Variables of the service that reach it as files, never through its environment."""
+
+OWNED_BY_DEPLOY = {
+    "SESAME_HOST": "the container always listens on all of its own interfaces; set bind instead",
+    "SESAME_PORT": "the port inside the container is fixed; set port instead",
+    "SESAME_URL": "the service ignores it in offline mode; set public_host instead",
+    "SESAME_API_KEY": "it is what Maya's backend shows; set secrets.SESAME_SERVER_KEY instead",
+}
+"""Variables that ``service_env`` may not set, and what to set instead."""
+
+SHORTEST_SERVER_KEY = 16
+"""Characters. A digest of the key stands in a container label, so it must not be guessable."""
+
+WAYS_OUT = {
+    "docker_source": "give one of auto, docker, distribution, present",
+    "base_image": "give auto, debootstrap, or a registry reference such as debian:trixie-slim",
+    "bind": "give an IP address of the host, such as 127.0.0.1 or 0.0.0.0",
+    "port": "give a number from 1 to 65535, such as --data port=8000",
+    "public_host": "give the name or address at which others reach the host, such as voice.lan",
+    "service_env": 'give a table of SESAME_ variables, such as {"SESAME_BASIC_VOICE": "true"}',
+    "secrets": 'give a table such as {"SESAME_SERVER_KEY": "env:SESAME_SERVER_KEY"}',
+    "start_timeout_seconds": "give a number of seconds from 5 to 3600",
+}
+"""What to do about a wrong value, by setting."""
+
+
+def _as_environment_value(value: object) -> object:
+    """Turn what ``--data`` has parsed back into what an environment file holds."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int | float) else value
+
+
+EnvironmentValue = Annotated[str, BeforeValidator(_as_environment_value)]
+
+
+def _take_secret(source: object) -> object:
+    """Follow ``env:NAME`` and ``file:PATH`` on the deploying machine; take the rest as it is."""
+    if not isinstance(source, str):
+        return source
+    kind, _, place = source.partition(":")
+    if kind == "env":
+        if not os.environ.get(place):
+            raise ValueError(
+                f"the environment variable {place} is not set on the deploying machine"
+            )
+        return os.environ[place]
+    if kind == "file":
+        try:
+            return Path(place).expanduser().read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ValueError(f"{place} cannot be read: {error.strerror}") from None
+    return source
+
+
+Secret = Annotated[SecretStr, BeforeValidator(_take_secret)]
+
+
+class DeploySettings(BaseModel):
+    """What one host is to become."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
+    )
+
+    docker_source: Literal["auto", "docker", "distribution", "present"] = "auto"
+    """Where Docker comes from: Docker's own repository, the distribution, or an engine that is
+    there. ``auto`` takes what is there, else Docker's repository if it can be reached, else the
+    distribution."""
+
+    base_image: str = Field(default="auto", min_length=1)
+    """What the service image is built on: a registry reference of a Debian or Ubuntu image, or
+    ``debootstrap`` from the host's own package mirror. ``auto`` asks the registry first."""
+
+    bind: IPvAnyAddress = ipaddress.ip_address("127.0.0.1")
+    """Address of the host on which the voice is published."""
+
+    port: int = Field(default=8000, ge=1, le=65535)
+    """Port of the host on which the voice is published."""
+
+    public_host: str | None = Field(default=None, pattern=r"^[A-Za-z0-9.:\[\]-]+$")
+    """Name or address at which Maya's backend reaches the host; unset: ``localhost``."""
+
+    service_env: dict[str, EnvironmentValue] = {}
+    """Any ``SESAME_…`` variable of the service, passed through and validated by the service itself
+    before it is switched over."""
+
+    secrets: dict[str, Secret] = {}
+    """Secrets of the service by variable name: ``env:NAME`` and ``file:PATH`` are followed on the
+    deploying machine, anything else is the value."""
+
+    start_timeout_seconds: int = Field(default=180, ge=5, le=3600)
+    """How long the service may take from its start to healthy."""
+
+    @field_validator("service_env")
+    @classmethod
+    def _refuse_variables_that_belong_elsewhere(cls, variables: dict[str, str]) -> dict[str, str]:
+        for name, value in variables.items():
+            if name in SECRET_NAMES:
+                raise ValueError(f"{name} is a secret: give it in secrets, not in service_env")
+            if name in OWNED_BY_DEPLOY:
+                raise ValueError(f"{name} cannot be set here: {OWNED_BY_DEPLOY[name]}")
+            if not re.fullmatch(r"SESAME_[A-Z0-9_]+", name):
+                raise ValueError(f"{name} is no variable of the service: they begin with SESAME_")
+            if re.search(r"['\x00-\x1f\x7f]", value):
+                raise ValueError(f"{name} holds a quote or a control character: remove it")
+        return variables
+
+    @field_validator("secrets")
+    @classmethod
+    def _refuse_unknown_and_weak_secrets(
+        cls, secrets: dict[str, SecretStr]
+    ) -> dict[str, SecretStr]:
+        for name, secret in secrets.items():
+            value = secret.get_secret_value()
+            if name not in SECRET_NAMES:
+                raise ValueError(f"{name} is no secret of the service: {', '.join(SECRET_NAMES)}")
+            if not re.fullmatch(r"[!-~]+", value):
+                raise ValueError(f"{name} must be printable ASCII without spaces")
+            if len(value) < SHORTEST_SERVER_KEY:
+                raise ValueError(
+                    f"{name} has {len(value)} characters, at least {SHORTEST_SERVER_KEY} are "
+                    "needed: openssl rand -hex 32 makes one"
+                )
+        return secrets
+
+    @model_validator(mode="after")
+    def _refuse_a_public_bind_without_a_key(self) -> Self:
+        if not self.bind.is_loopback and "SESAME_SERVER_KEY" not in self.secrets:
+            raise ValueError(
+                f"bind={self.bind} publishes the voice beyond this host and no key guards it: give "
+                'secrets={"SESAME_SERVER_KEY": "env:SESAME_SERVER_KEY"} too, or keep bind=127.0.0.1'
+            )
+        return self
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the voice is to run at all (the guide's ``SESAME_ENABLED``)."""
+        return self.service_env.get("SESAME_ENABLED", "true").lower() not in {"false", "0", "no"}
+
+    @property
+    def local_host(self) -> str:
+        """Host part of a URL that reaches the voice from the host itself."""
+        if self.bind.is_unspecified:
+            return "127.0.0.1" if self.bind.version == 4 else "[::1]"
+        return f"[{self.bind}]" if self.bind.version == 6 else str(self.bind)
+
+    @property
+    def local_url(self) -> str:
+        """Where the checks reach the voice, on the host itself."""
+        return f"http://{self.local_host}:{self.port}"
+
+    @property
+    def public_url(self) -> str:
+        """Where Maya's backend and people reach the voice."""
+        if self.public_host:
+            host = self.public_host
+        elif self.bind.is_loopback or self.bind.is_unspecified:
+            host = "localhost"
+        else:
+            host = self.local_host
+        return f"http://{host}:{self.port}"
+
+    @classmethod
+    def of(cls, host: Host) -> Self:
+        """Read the settings of one host.
+
+        Raises:
+            DeployError: a setting is wrong or misspelled; the message names each one, its value
+                unless it may be secret, and the way out.
+
+        """
+        return cls.read(host.data.dict(), name=host.name)
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any], *, name: str) -> Self:
+        """Read settings from host data that may hold entries of other programs too."""
+        refusals = list(_misspellings(data, cls.model_fields))
+        try:
+            settings = cls(**{key: data[key] for key in cls.model_fields if key in data})
+        except ValidationError as error:
+            refusals += _explain(error, data)
+        if refusals:
+            raise DeployError(f"The settings of {name} cannot be used.\n" + "\n".join(refusals))
+        return settings
+
+
+def _misspellings(data: Mapping[str, Any], known: Mapping[str, object]) -> list[str]:
+    """Name each entry that is no setting but looks like one."""
+    return [
+        f"  {key}: there is no such setting; did you mean {matches[0]}?"
+        for key in sorted(data)
+        if key not in known and (matches := difflib.get_close_matches(key, known, n=1, cutoff=0.75))
+    ]
+
+
+def _explain(error: ValidationError, data: Mapping[str, Any]) -> list[str]:
+    """Turn pydantic's errors into lines of setting, value, rule and way out."""
+    lines = []
+    for detail in error.errors(include_url=False):
+        rule = detail["msg"].removeprefix("Value error, ")
+        if not detail["loc"]:
+            lines.append(f"  {rule}")
+            continue
+        setting = str(detail["loc"][0])
+        shown = setting if setting in {"secrets", "service_env"} else f"{setting}={data[setting]}"
+        lines.append(f"  {shown}: {rule}; {WAYS_OUT[setting]}")
+    return lines

@@ -1,0 +1,67 @@
+"""Stage 5: does the voice speak? The check program asks on the host; its report ends the deploy."""
+
+from collections.abc import Sequence
+
+from pyinfra import host, logger, state
+from pyinfra.api import FunctionCommand, Host, State, deploy, operation
+
+from provision import facts
+from provision._release import CONTAINER, Release, render_release
+from provision._report import draw_report, draw_stopped, failure_lines
+from provision.host import HostPlan
+from provision.operations import Commands
+from provision.settings import DeploySettings
+
+
+@deploy("Verify the voice")
+def verify_service(plan: HostPlan) -> None:
+    """Verify that the host speaks, or that it is silent where silence was asked for."""
+    if plan.settings.enabled:
+        release = render_release(plan.settings, plan.image)
+        verify_voice(name="Verify the voice", settings=plan.settings, release=release)
+    else:
+        verify_silence(name="Verify that the voice is stopped")
+
+
+@operation()
+def verify_voice(settings: DeploySettings, release: Release) -> Commands:
+    """Run the check program on the host; all met is no change, anything else fails the host.
+
+    + settings: what the host is to be
+    + release: what should be running
+    """
+    report = host.get_fact(
+        facts.VoiceReport, image=release.image, url=settings.local_url, key_file=release.key_file
+    )
+    if report is not None and report.get("ok"):
+        _print(draw_report(settings, report))
+        host.noop("every check is met")
+        return
+    lines = failure_lines(report or {"error": "there is no Docker on the host"})
+    yield FunctionCommand(_refuse, (lines,), {})
+
+
+@operation()
+def verify_silence() -> Commands:
+    """Check that the container does not run."""
+    container = host.get_fact(facts.Container, container=CONTAINER)
+    if container is None or container["status"] != "running":
+        _print(draw_stopped())
+        host.noop("the voice is stopped")
+        return
+    yield FunctionCommand(_refuse, ([f"{CONTAINER} still runs: docker stop {CONTAINER}"],), {})
+
+
+def _print(lines: Sequence[str]) -> None:
+    """Show the table once: while the deploy runs, not while its changes are being foreseen."""
+    if state.is_executing:
+        for line in lines:
+            host.log(line)
+
+
+def _refuse(state: State, host: Host, lines: Sequence[str]) -> bool:  # noqa: ARG001 (pyinfra looks for both names)
+    """Fail the host with what the checks saw; pyinfra takes False for a failed command."""
+    host.log_styled("The voice does not pass its checks:", fg="red", log_func=logger.error)
+    for line in lines:
+        host.log(line, log_func=logger.error)
+    return False

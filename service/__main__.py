@@ -1,0 +1,74 @@
+"""Run the speech service: `python -m service`. It only reads arguments and hands over."""
+
+import argparse
+import logging.config
+import sys
+
+import uvicorn
+
+from service import __version__
+from service.app import build_engines, create_app
+from service.errors import SettingsError
+from service.logs import LOG_CONFIG
+from service.settings import ServiceSettings, read_settings
+from service.voices import load_personas
+
+__all__ = ["main"]
+
+REFUSED = 2  # exit code
+SHUTDOWN_SECONDS = 30  # to finish what is being spoken
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until told to stop, and return the exit code: 2 when the settings are refused."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = read_settings()
+    except SettingsError as refused:
+        sys.stderr.write(f"Sesame cannot be started with these settings:\n{refused}\n")
+        return REFUSED
+    if options.check_settings:
+        sys.stdout.write(_plan(settings))
+        return 0
+    logging.config.dictConfig(LOG_CONFIG)
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m service", description="The speech service.")
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument(
+        "--check-settings",
+        action="store_true",
+        help="say what the service would do, and exit: 0 when it would start, 2 when not",
+    )
+    return parser
+
+
+def _plan(settings: ServiceSettings) -> str:
+    """Say in a few lines what the settings mean; never the key."""
+    rungs = ", ".join(rung.name for rung in build_engines(settings, load_personas()))
+    lines = {
+        "version": __version__,
+        "mode": settings.mode,
+        "rungs": rungs or "none: SESAME_ENABLED=false",
+        "bind": f"{settings.host}:{settings.port}",
+        "server key": "required" if settings.server_key else "not required",
+        "deadline": f"{settings.deadline_seconds:g} s to the first audio, "
+        f"then {settings.stall_seconds:g} s between blocks",
+    }
+    return "".join(f"{name + ':':<12}{value}\n" for name, value in lines.items())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The dialects: HTTP in, one SpeechRequest to the chain, HTTP out. It knows no engine."""

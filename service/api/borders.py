@@ -1,0 +1,146 @@
+"""What every request passes before it is read: id and log line, server key, size limit.
+
+Plain ASGI, and it knows no route but those that stay open.
+"""
+
+import hmac
+import logging
+import re
+import time
+import uuid
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.refusals import refusal
+from service.errors import BodyTooLargeError, ServerKeyError
+from service.logs import fields
+
+__all__ = ["LARGEST_BODY", "BodyLimit", "RequestLog", "ServerKey", "note"]
+
+LARGEST_BODY = 1024 * 1024  # bytes
+OPEN_PATHS = ("/", "/health", "/livez", "/readyz")
+# Asked every few seconds by whoever watches; only bad news is worth a line.
+QUIET_PATHS = ("/health", "/livez", "/readyz")
+SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+logger = logging.getLogger(__name__)
+
+
+def note(scope: Scope, **values: object) -> None:
+    """Add values to the log line of a request."""
+    scope["state"]["noted"].update(values)
+
+
+class RequestLog:
+    """Give each request an id, put it on the answer, and write one line when it is over."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on with an id, and log how it ended."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        came = Headers(scope=scope).get("x-request-id", "")
+        request_id = came if SANE_ID.fullmatch(came) else uuid.uuid4().hex
+        noted: dict[str, Any] = {}
+        scope.setdefault("state", {})["noted"] = noted
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+            await send(message)
+
+        started = time.perf_counter()
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            if status != 200 or scope["path"] not in QUIET_PATHS:
+                line = {
+                    "id": request_id,
+                    "method": scope["method"],
+                    "path": scope["path"][:80],
+                    "status": status,
+                    **noted,
+                    "ms": (time.perf_counter() - started) * 1000,
+                }
+                logger.info(fields(line))
+
+
+class ServerKey:
+    """Let only those in who show the key. It is compared as bytes, in constant time.
+
+    + key: what callers must show as `Authorization: Bearer`, `xi-api-key` or `X-API-Key`
+    """
+
+    def __init__(self, app: ASGIApp, key: str) -> None:
+        self._app = app
+        self._key = key.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer 401."""
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self._shown(scope):
+            await self._app(scope, receive, send)
+            return
+        error = ServerKeyError(
+            "this service wants its server key",
+            "send Authorization: Bearer KEY, with the value of SESAME_SERVER_KEY",
+        )
+        await refusal(error)(scope, receive, send)
+
+    def _shown(self, scope: Scope) -> bool:
+        matches = [hmac.compare_digest(key, self._key) for key in _keys(scope)]
+        return any(matches)
+
+
+def _keys(scope: Scope) -> list[bytes]:
+    keys = []
+    for name, value in scope["headers"]:
+        if name in (b"xi-api-key", b"x-api-key"):
+            keys.append(value.strip())
+        elif name == b"authorization" and value[:7].lower() == b"bearer ":
+            keys.append(value[7:].strip())
+    return keys
+
+
+class BodyLimit:
+    """Refuse a body over the limit: at once when it is announced, else as soon as it is over.
+
+    Starlette has a limiter too, but it answers an announced body in plain text.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer 413."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        announced = Headers(scope=scope).get("content-length", "0")
+        if announced.isdecimal() and int(announced) > LARGEST_BODY:
+            error = BodyTooLargeError(
+                f"the body has {announced} bytes; at most {LARGEST_BODY} are read",
+                "send the text in several requests",
+            )
+            await refusal(error)(scope, receive, send)
+            return
+        received = 0
+
+        async def receive_within_limit() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > LARGEST_BODY:
+                # FastAPI lets its own exceptions through while it reads a body, and no other.
+                raise HTTPException(413, f"the body has over {LARGEST_BODY} bytes")
+            return message
+
+        await self._app(scope, receive_within_limit, send)

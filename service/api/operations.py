@@ -1,0 +1,147 @@
+"""Whether the service is alive and can speak, for people, clients and container engines.
+
+It reports what was last observed and never asks an engine anything.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from service import __version__
+from service.engines.chain import Chain
+from service.voices import Personas
+
+__all__ = ["Health", "routes"]
+
+
+class Badge(BaseModel):
+    """How Maya's page shows the voice."""
+
+    icon: str
+    label: str
+
+
+class EngineReport(BaseModel):
+    """One rung as last observed."""
+
+    name: str
+    state: Literal["ready", "open", "off"]
+    reason: str | None = None
+
+
+class Health(BaseModel):
+    """The guide's health. 200 when something can speak, else 503."""
+
+    status: Literal["degraded", "offline"]
+    model_loaded: bool
+    mode: str
+    engine: str | None
+    badge: Badge
+    device: str | None
+    model: str | None
+    version: str
+    uptime_seconds: float
+    voices: list[str]
+    engines: list[EngineReport]
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    alive: bool = True
+
+
+class Readiness(BaseModel):
+    """Whether a request would be spoken now, by whom, or why not."""
+
+    ready: bool
+    engine: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What it means for health that a rung speaks."""
+
+    status: Literal["degraded", "offline"]
+    model_loaded: bool
+    badge: Badge
+
+
+STANDINGS = {
+    "basic": Standing("degraded", model_loaded=False, badge=Badge(icon="🟠", label="Basic Voice")),
+}
+SILENT = Standing("offline", model_loaded=False, badge=Badge(icon="🔴", label="Voice Offline"))
+
+
+def routes(chain: Chain, personas: Personas, *, enabled: bool, mode: str) -> APIRouter:
+    """Give the routes of operations.
+
+    + enabled: whether the voice may speak at all
+    + mode: where the primary voice runs
+    """
+    router = APIRouter(tags=["operations"])
+    started = time.monotonic()
+
+    @router.get(
+        "/health",
+        summary="Tell who speaks",
+        response_model_exclude_unset=True,
+        responses={503: {"model": Health, "description": "Nothing can speak"}},
+    )
+    async def health(response: Response) -> Health:
+        speaker = chain.speaker if enabled else None
+        standing = STANDINGS[speaker.name] if speaker else SILENT
+        response.status_code = 200 if speaker else 503
+        return Health(
+            status=standing.status,
+            model_loaded=standing.model_loaded,
+            mode=mode,
+            engine=speaker.name if speaker else None,
+            badge=standing.badge,
+            device=None,
+            model=None,
+            version=__version__,
+            uptime_seconds=round(time.monotonic() - started, 1),
+            voices=list(personas),
+            engines=_engine_reports(chain),
+        )
+
+    # Apart from readiness: a voice that cannot speak is not mended by killing the process.
+    @router.get("/livez", summary="Tell that the process is alive")
+    async def livez() -> Alive:
+        return Alive()
+
+    @router.get(
+        "/readyz",
+        summary="Tell whether a request would be spoken now",
+        responses={503: {"model": Readiness, "description": "It would not"}},
+    )
+    async def readyz(response: Response) -> Readiness:
+        speaker = chain.speaker if enabled else None
+        if speaker is None:
+            response.status_code = 503
+            return Readiness(ready=False, engine=None, reason=_why_silent(chain, enabled=enabled))
+        return Readiness(ready=True, engine=speaker.name, reason=None)
+
+    return router
+
+
+def _engine_reports(chain: Chain) -> list[EngineReport]:
+    states = ((rung.name, rung.state) for rung in chain.rungs)
+    return [
+        EngineReport(name=name, state=state.name, reason=state.reason)
+        if state.reason
+        else EngineReport(name=name, state=state.name)
+        for name, state in states
+    ]
+
+
+def _why_silent(chain: Chain, *, enabled: bool) -> str:
+    if not enabled:
+        return "SESAME_ENABLED=false"
+    return "; ".join(f"{rung.name}: {rung.state.reason}" for rung in chain.rungs)

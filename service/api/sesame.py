@@ -1,0 +1,165 @@
+"""Our own dialect, the guide's: `POST /api/v1/generate` with JSON, audio back."""
+
+import time
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from service.api.borders import note
+from service.api.presence import while_present
+from service.api.refusals import documented
+from service.audio import SAMPLE_RATE, Converter, to_pcm16, wav_header
+from service.engines.chain import Chain, Speech
+from service.engines.engine import SpeechRequest
+from service.errors import AudioTooLongError, ContentTypeError, VoiceOfflineError
+from service.text import segments
+from service.voices import DEFAULT_PERSONA, Personas
+
+__all__ = ["GenerateRequest", "routes"]
+
+LONGEST_AUDIO = 1_800  # seconds; 5,000 characters at the slowest tempo take about 1,700
+
+
+class GenerateRequest(BaseModel):
+    """What to say, and how. Unknown fields are ignored."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    text: Annotated[str, Field(strict=True, examples=["Hello from Maya"])]
+    """1 to 5,000 characters after trimming. Pauses such as `<break time="400ms"/>` become silence
+    of at most 3 s; other mark-up is dropped, never spoken."""
+
+    voice: Annotated[str, Field(strict=True)] = DEFAULT_PERSONA
+    """A persona, or an alias of one. An unknown name is answered with the names there are."""
+
+    format: Literal["wav"] = "wav"
+    """Container of the answer: wav is 16-bit mono PCM."""
+
+    sample_rate: Literal[8_000, 16_000, 22_050, 24_000, 44_100, 48_000] = 24_000
+    """Samples a second of the answer, in Hz."""
+
+    speed: Annotated[float, Field(strict=True, ge=0.25, le=4, allow_inf_nan=False)] = 1.0
+    """Tempo: 2 is twice as fast. Pitch is kept."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A finished answer: 16-bit mono PCM, and how it came about."""
+
+    speech: Speech
+    pcm: list[bytes]
+    sample_rate: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of PCM."""
+        return sum(map(len, self.pcm))
+
+    @property
+    def seconds(self) -> float:
+        """Length of the audio."""
+        return self.size / 2 / self.sample_rate
+
+    def wav(self) -> bytes:
+        """Give the whole file, with true sizes."""
+        return b"".join([wav_header(self.size, self.sample_rate), *self.pcm])
+
+
+def require_json(request: Request) -> None:
+    """Refuse a content type that is not JSON; none at all is tolerated."""
+    named = request.headers.get("content-type", "application/json")
+    kind = named.partition(";")[0].strip().lower()
+    if kind != "application/json" and not (
+        kind.startswith("application/") and kind.endswith("+json")
+    ):
+        raise ContentTypeError(
+            f"the content type is {named[:60]!r}", "send Content-Type: application/json"
+        )
+
+
+def routes(chain: Chain, personas: Personas, *, enabled: bool) -> APIRouter:
+    """Give the routes of this dialect.
+
+    + enabled: whether the voice may speak at all
+    """
+    # Clients of the guide send JSON without naming it.
+    router = APIRouter(tags=["speech"], strict_content_type=False)
+
+    @router.post(
+        "/api/v1/generate",
+        summary="Speak a text",
+        response_class=Response,
+        responses={
+            200: {
+                "description": "WAV, 16-bit mono PCM. Headers: `X-Speech-Engine`, "
+                "`X-Speech-Voice`, `X-Speech-Attempts`, `X-Speech-Substitution`, `Server-Timing`",
+                "content": {"audio/wav": {"schema": {"type": "string", "format": "binary"}}},
+            },
+            **documented(400, 401, 413, 415, 422, 503, 504),
+        },
+        dependencies=[Depends(require_json)],
+    )
+    async def generate(request: Request, asked: GenerateRequest) -> Response:
+        started = time.perf_counter()
+        if not enabled:
+            raise VoiceOfflineError(
+                "the voice is switched off", "SESAME_ENABLED=false; set it to true"
+            )
+        persona = personas.resolve(asked.voice)
+        note(request.scope, voice=persona.name, characters=len(asked.text), speed=asked.speed)
+        wanted = SpeechRequest(segments(asked.text), persona)
+        recording = await while_present(request.receive, _record(chain, wanted, asked))
+        total = time.perf_counter() - started
+        speech = recording.speech
+        note(
+            request.scope,
+            engine=speech.engine,
+            attempts=speech.attempts,
+            audio_s=recording.seconds,
+            queue_ms=speech.queue_seconds * 1000,
+            first_audio_ms=speech.first_audio_seconds * 1000,
+        )
+        return Response(
+            recording.wav(),
+            media_type="audio/wav",
+            headers=_headers(speech, persona.name, total),
+        )
+
+    return router
+
+
+async def _record(chain: Chain, wanted: SpeechRequest, asked: GenerateRequest) -> Recording:
+    converter = Converter(SAMPLE_RATE, asked.sample_rate, asked.speed)
+    pcm: list[bytes] = []
+    left = LONGEST_AUDIO * asked.sample_rate * 2  # bytes
+    async with chain.speak(wanted) as speech:
+        async for block in speech.blocks:
+            pcm.append(to_pcm16(converter.convert(block)))
+            left -= len(pcm[-1])
+            if left < 0:
+                raise AudioTooLongError(
+                    f"the audio would be longer than {LONGEST_AUDIO} s at speed={asked.speed:g}",
+                    "send the text in several requests, or raise the speed",
+                )
+    pcm.append(to_pcm16(converter.flush()))
+    return Recording(speech, pcm, asked.sample_rate)
+
+
+def _headers(speech: Speech, voice: str, total_seconds: float) -> dict[str, str]:
+    timing = {
+        "queue": speech.queue_seconds,
+        "first_audio": speech.first_audio_seconds,
+        "total": total_seconds,
+    }
+    headers = {
+        "X-Speech-Engine": speech.engine,
+        "X-Speech-Voice": voice,
+        "X-Speech-Attempts": speech.attempts,
+        "Server-Timing": ", ".join(f"{name};dur={s * 1000:.1f}" for name, s in timing.items()),
+    }
+    if speech.substitution is not None:
+        headers["X-Speech-Substitution"] = f"{voice}={speech.substitution}"
+    return headers

@@ -1,0 +1,143 @@
+"""The one exception tree of the service.
+
+It knows nothing of HTTP: api/refusals.py gives each error its status.
+
+SesameError
+├── SettingsError      the environment cannot be served: refused at start
+├── RequestError       the caller can mend it
+│   ├── NotJsonError
+│   ├── BodyTooLargeError
+│   ├── ContentTypeError
+│   ├── ServerKeyError
+│   ├── FieldError
+│   ├── TextEmptyError
+│   ├── TextTooLongError
+│   ├── VoiceUnknownError
+│   └── AudioTooLongError
+├── ClientLeftError           nobody waits for the answer any more
+├── SpeechError          the request was good, and no speech came of it
+│   ├── VoiceOfflineError     every rung failed, or there is none
+│   ├── DeadlineError no rung gave a verified block in time
+│   └── SpeechCutOffError     the rung that had begun to speak did not finish
+└── RungError           one rung failed; the chain goes on to the next
+    ├── EngineError     the engine said so
+    └── AudioError    the engine handed over something that is not speech
+"""
+
+__all__ = [
+    "AudioError",
+    "AudioTooLongError",
+    "BodyTooLargeError",
+    "ClientLeftError",
+    "ContentTypeError",
+    "DeadlineError",
+    "EngineError",
+    "FieldError",
+    "NotJsonError",
+    "RequestError",
+    "RungError",
+    "ServerKeyError",
+    "SesameError",
+    "SettingsError",
+    "SpeechCutOffError",
+    "SpeechError",
+    "TextEmptyError",
+    "TextTooLongError",
+    "VoiceOfflineError",
+    "VoiceUnknownError",
+]
+
+
+class SesameError(Exception):
+    """What happened, and a hint at what to do next. Neither ever holds request text or a secret."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class SettingsError(SesameError):
+    """The environment cannot be served. The message holds one line a problem."""
+
+
+class RequestError(SesameError):
+    """The request cannot be served as it is; the caller can mend it."""
+
+
+class NotJsonError(RequestError):
+    """The body cannot be read as JSON."""
+
+
+class BodyTooLargeError(RequestError):
+    """The body is larger than the service reads."""
+
+
+class ContentTypeError(RequestError):
+    """The content type names something other than JSON."""
+
+
+class ServerKeyError(RequestError):
+    """A server key is demanded, and none or a wrong one came."""
+
+
+class FieldError(RequestError):
+    """A field is missing, of the wrong type or out of its range."""
+
+
+class TextEmptyError(RequestError):
+    """The text holds nothing that can be spoken."""
+
+
+class TextTooLongError(RequestError):
+    """The text is longer than one request may be."""
+
+
+class VoiceUnknownError(RequestError):
+    """The name belongs to no persona and is no alias of one."""
+
+
+class AudioTooLongError(RequestError):
+    """The answer would be longer than one request may ask for."""
+
+
+class ClientLeftError(SesameError):
+    """The client closed the connection before its answer was ready."""
+
+
+class SpeechError(SesameError):
+    """No speech came of a good request. `attempts` tells what each rung did: `basic=failed`."""
+
+    def __init__(self, message: str, hint: str = "", *, attempts: str = "") -> None:
+        super().__init__(message, hint)
+        self.attempts = attempts
+
+
+class VoiceOfflineError(SpeechError):
+    """Every rung failed, or there is none."""
+
+
+class DeadlineError(SpeechError):
+    """No rung gave a verified block before the deadline."""
+
+
+class SpeechCutOffError(SpeechError):
+    """The rung that had begun to speak stalled or failed before its end."""
+
+
+class RungError(SesameError):
+    """One rung failed. `outcome` is the word for it in `X-Speech-Attempts`."""
+
+    outcome = "failed"
+
+
+class EngineError(RungError):
+    """The engine could not speak."""
+
+
+class AudioError(RungError):
+    """The engine handed over something that is not speech: silence, NaN, far too loud."""
+
+    def __init__(self, message: str, outcome: str) -> None:
+        super().__init__(message)
+        self.outcome = outcome

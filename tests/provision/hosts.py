@@ -1,0 +1,117 @@
+"""Hosts that exist only as what they would answer: facts for pyinfra's ``@fake`` connector."""
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from provision._distribution import DISTRIBUTIONS, Distribution
+from provision._docker import DOCKER_PACKAGES
+from provision._image import image_tag
+from provision._network import DEBOOTSTRAP, REGISTRY_IMAGE
+from provision._release import RELEASE_LABEL, render_release
+from provision.settings import DeploySettings
+
+MIRROR = "http://mirror.example/packages/"
+COMPLETE_ENGINE = ("engine 26.1.5", "compose 2.26.1", "buildx v0.13.1")
+REPORT = {
+    "ok": True,
+    "checks": [{"name": "health", "verdict": "met", "detail": "degraded", "next": None}],
+    "failures": [],
+    "service": {
+        "status": "degraded",
+        "engine": "basic",
+        "badge": {"icon": "🟠", "label": "Basic Voice"},
+        "voices": ["maya", "neutral", "warm", "mystic"],
+        "model_loaded": False,
+    },
+}
+
+
+@dataclass(frozen=True)
+class FakeHost:
+    """What one host answers to each fact."""
+
+    distribution: Distribution
+    architecture: str = "x86_64"
+    privilege: str = "root"
+    memory_mib: int = 16000
+    disk_mib: int = 50000
+    flags: tuple[str, ...] = ("systemd",)
+    engine: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    listeners: tuple[str, ...] = ()
+    unreachable: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    container: dict[str, Any] = field(default_factory=dict)
+    report: dict[str, Any] | None = None
+
+    def responses(self) -> dict[str, Any]:
+        """Return what ``@fake`` answers, by a piece of the command that asks."""
+        return {
+            "cat /etc/os-release": [
+                f'PRETTY_NAME="{self.distribution.name}"',
+                f"ID={self.distribution.identity}",
+                f'VERSION_ID="{self.distribution.version}"',
+            ],
+            "uname -m": self.architecture,
+            "id -u": self.privilege,
+            "/proc/meminfo": [
+                f"memory_mib {self.memory_mib}",
+                "disk_path /var/lib",
+                f"disk_mib {self.disk_mib}",
+                *self.flags,
+            ],
+            "docker --version": list(self.engine),
+            "/proc/net/tcp": list(self.listeners),
+            "readlink $fd": "nginx (process 812)",
+            "indextargets": [
+                f"{MIRROR} {self.distribution.codename}",
+                f"{MIRROR} {self.distribution.codename}-security",
+            ],
+            "-exec sha256sum": [],
+            "index-url": [],
+            "apt-helper": list(self.unreachable),
+            "dpkg -l": [f"ii  {name}  1.0  amd64  a package" for name in self.packages],
+            **{f"'{{{{.Id}}}}' {image} ": "sha256:5e5a3e" for image in self.images},
+            "stat -c": list(self.files),
+            "docker inspect --type container": json.dumps(self.container) if self.container else [],
+            "-m checks": json.dumps(self.report) if self.report else [],
+        }
+
+
+def bare(distribution: Distribution, **changes: Any) -> FakeHost:
+    """Return a host on which nothing is installed."""
+    return replace(FakeHost(distribution=distribution, report=REPORT), **changes)
+
+
+def settled(distribution: Distribution, settings: DeploySettings, source: str) -> FakeHost:
+    """Return a host as a deploy leaves it."""
+    base = DEBOOTSTRAP if source == "distribution" else REGISTRY_IMAGE
+    image = image_tag(base, [])
+    release = render_release(settings, image)
+    packages = {
+        "docker": ("ca-certificates", "curl", "gpg", *DOCKER_PACKAGES),
+        "distribution": (*distribution.engine_packages, *distribution.plugin_packages),
+    }
+    return FakeHost(
+        distribution=distribution,
+        engine=COMPLETE_ENGINE,
+        packages=packages[source],
+        images=(image,),
+        files=tuple(f"{state} {path}" for path, state in release.wanted.items()),
+        container={
+            "status": "running",
+            "health": "healthy",
+            "labels": {RELEASE_LABEL: release.digest},
+            "ports": {"8000/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8000"}]},
+            "image": "sha256:5e5a3e",
+        },
+        listeners=("0: 0100007F:1F40 00000000:0000 0A 0:0 00:0 0 0 0 4242 1 0 100 0 0 10 0",),
+        report=REPORT,
+    )
+
+
+def row(name: str) -> Distribution:
+    """Return the distribution of a name."""
+    return next(row for row in DISTRIBUTIONS if row.name == name)

@@ -1,0 +1,76 @@
+# Install Docker | Install Docker packages
+DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 update -q
+DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -q -y --no-install-recommends docker.io iptables docker-compose-v2 docker-buildx
+
+# Install Docker | Start the Docker daemon
+set -eu
+systemctl enable --now docker.service || true
+for second in $(seq 60); do
+  if docker info >/dev/null 2>&1; then exit 0; fi
+  sleep 1
+done
+journalctl --no-pager --unit docker.service --lines 20 >&2 || true
+echo "The Docker daemon did not answer within 60 s; its last words are above. Mend what they say and deploy again." >&2
+exit 1
+set -eu
+docker compose version >/dev/null || { echo 'Docker is there, but not compose: docker compose version says why.' >&2; exit 1; }
+docker buildx version >/dev/null || { echo 'Docker is there, but not buildx: docker buildx version says why.' >&2; exit 1; }
+
+# Build the image | Make the base image from the host's package mirror
+set -eu
+command -v debootstrap >/dev/null || { DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 update -q; DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -q -y --no-install-recommends debootstrap; }
+mkdir -p /opt/sesame-csm
+root=$(mktemp -d /opt/sesame-csm/base.XXXXXX)
+trap 'rm -rf $root' EXIT
+eval $(apt-config shell http_proxy Acquire::http::Proxy)
+eval $(apt-config shell https_proxy Acquire::https::Proxy)
+export http_proxy https_proxy 2>/dev/null || true
+debootstrap --variant=minbase --components=main,universe noble $root http://mirror.example/packages/ > $root.log 2>&1 || { tail -n 20 $root.log >&2; rm -f $root.log; exit 1; }
+rm -f $root.log
+sources=$root/etc/apt/sources.list
+keyring=$(cd $root/usr/share/keyrings && ls | grep -E "^(debian|ubuntu)-archive-keyring" | head -n 1)
+echo "deb [signed-by=/usr/share/keyrings/$keyring] http://mirror.example/packages/ noble main universe" > $sources
+echo "deb [signed-by=/usr/share/keyrings/$keyring] http://mirror.example/packages/ noble-security main universe" >> $sources
+rm -rf $root/var/cache/apt/archives/*.deb $root/var/lib/apt/lists/*
+tar -C $root -c . | docker import --change 'CMD ["bash"]' - sesame-csm-base:noble
+
+# Build the image | Build the service image
+rm -rf /opt/sesame-csm/build && install -d -m 700 /opt/sesame-csm/build/ca
+FileUploadCommand(CONTEXT, /opt/sesame-csm/build/context.tar.gz)
+set -eu
+trap 'rm -rf /opt/sesame-csm/build' EXIT
+cd /opt/sesame-csm/build
+tar -xzf context.tar.gz
+touch ca/.keep pip.conf
+find /usr/local/share/ca-certificates -name '*.crt' -exec cp {} ca/ \; || true
+for file in ~/.pip/pip.conf ~/.config/pip/pip.conf /etc/pip.conf; do if [ -r $file ]; then cp $file pip.conf; fi; done
+chmod 600 pip.conf
+DOCKER_BUILDKIT=1 docker build --progress plain --file service/Dockerfile --build-arg BASE_IMAGE=sesame-csm-base:noble --secret id=pip_conf,src=pip.conf --tag sesame-csm:TAG . > build.log 2>&1 || { tail -n 40 build.log >&2; echo "The image could not be built; the last lines of the build are above." >&2; exit 1; }
+
+# Start the service | Render the release
+rm -rf /opt/sesame-csm/.next && install -d -m 755 /opt/sesame-csm && install -d -m 711 /opt/sesame-csm/.next /opt/sesame-csm/.next/secrets
+install -D -m 644 -o 0 -g 0 /dev/stdin /opt/sesame-csm/.next/docker-compose.sesame-offline.yml.half && mv -f /opt/sesame-csm/.next/docker-compose.sesame-offline.yml.half /opt/sesame-csm/.next/docker-compose.sesame-offline.yml
+install -D -m 644 -o 0 -g 0 /dev/stdin /opt/sesame-csm/.next/service.env.half && mv -f /opt/sesame-csm/.next/service.env.half /opt/sesame-csm/.next/service.env
+install -D -m 600 -o 0 -g 0 /dev/stdin /opt/sesame-csm/.next/maya.env.half && mv -f /opt/sesame-csm/.next/maya.env.half /opt/sesame-csm/.next/maya.env
+set -eu
+docker compose --file /opt/sesame-csm/.next/docker-compose.sesame-offline.yml run --rm --no-deps --no-TTY sesame-csm python -m service --check-settings > /opt/sesame-csm/.next/answer 2>&1 || { cat /opt/sesame-csm/.next/answer >&2; rm -rf /opt/sesame-csm/.next; echo "The service refuses these settings; nothing was switched over." >&2; exit 1; }
+set -eu
+install -d -m 711 /opt/sesame-csm/secrets
+mv -f /opt/sesame-csm/.next/docker-compose.sesame-offline.yml /opt/sesame-csm/docker-compose.sesame-offline.yml
+mv -f /opt/sesame-csm/.next/service.env /opt/sesame-csm/service.env
+mv -f /opt/sesame-csm/.next/maya.env /opt/sesame-csm/maya.env
+rm -f /opt/sesame-csm/secrets/SESAME_SERVER_KEY
+rm -rf /opt/sesame-csm/.next
+
+# Start the service | Start the release
+set -eu
+docker compose --project-directory /opt/sesame-csm --file /opt/sesame-csm/docker-compose.sesame-offline.yml up --detach --remove-orphans --wait --wait-timeout 180 > /opt/sesame-csm/.start 2>&1 && { rm -f /opt/sesame-csm/.start; exit 0; }
+cat /opt/sesame-csm/.start >&2; rm -f /opt/sesame-csm/.start
+echo "--- last words of the service ---" >&2
+docker logs --tail 30 sesame-csm-offline >&2 2>&1 || true
+echo "--- last health checks ---" >&2
+docker inspect --format '{{if .State.Health}}{{range .State.Health.Log}}{{.Output}}{{end}}{{end}}' sesame-csm-offline >&2 || true
+echo "The service did not become healthy within 180 s. Mend what its last words say and deploy again, or give it longer: start_timeout_seconds." >&2
+exit 1
+
+# Verify the voice | Verify the voice: no changes

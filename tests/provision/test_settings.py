@@ -1,0 +1,105 @@
+"""What a deploy may be told, and what it refuses."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyinfra.api.exceptions import DeployError
+
+from provision.settings import WAYS_OUT, DeploySettings
+
+KEY = "0123456789abcdef0123456789abcdef"
+
+
+def refusal(**data: Any) -> str:
+    with pytest.raises(DeployError) as refused:
+        DeploySettings.read(data, name="voice.lan")
+    return str(refused.value)
+
+
+def test_the_defaults_are_private() -> None:
+    settings = DeploySettings.read({}, name="voice.lan")
+    assert settings.bind.is_loopback
+    assert settings.secrets == {}
+
+
+def test_data_of_other_programs_is_left_alone() -> None:
+    data = {"ssh_user": "root", "_sudo": True, "rack": 7}
+    assert DeploySettings.read(data, name="voice.lan").port == 8000
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"port": "abc"}, "port=abc: Input should be a valid integer"),
+        ({"port": 0}, "port=0: Input should be greater than or equal to 1"),
+        ({"port": 65536}, "port=65536"),
+        ({"bind": "everywhere"}, "bind=everywhere: value is not a valid IPv4 or IPv6 address"),
+        ({"docker_source": "snap"}, "docker_source=snap"),
+        ({"base_image": ""}, "base_image="),
+        ({"public_host": "voice.lan/x"}, "public_host=voice.lan/x"),
+        ({"start_timeout_seconds": 1}, "start_timeout_seconds=1"),
+        ({"service_env": ["SESAME_MODE"]}, "service_env: Input should be a valid dictionary"),
+        ({"service_env": {"PATH": "/"}}, "PATH is no variable of the service"),
+        ({"service_env": {"SESAME_MODE": "off'line"}}, "SESAME_MODE holds a quote"),
+        ({"service_env": {"SESAME_PORT": 9000}}, "SESAME_PORT cannot be set here"),
+        ({"service_env": {"SESAME_SERVER_KEY": KEY}}, "give it in secrets, not in service_env"),
+        ({"secrets": {"SESAME_KEY": KEY}}, "SESAME_KEY is no secret of the service"),
+        ({"secrets": {"SESAME_SERVER_KEY": "short"}}, "has 5 characters, at least 16 are needed"),
+        ({"secrets": {"SESAME_SERVER_KEY": "sixteen with spaces"}}, "printable ASCII"),
+        ({"secrets": {"SESAME_SERVER_KEY": "env:NOT_SET_HERE"}}, "NOT_SET_HERE is not set"),
+        ({"secrets": {"SESAME_SERVER_KEY": "file:/none"}}, "/none cannot be read: No such file"),
+        ({"bind": "0.0.0.0"}, "bind=0.0.0.0 publishes the voice beyond this host"),
+        ({"prot": 9000}, "prot: there is no such setting; did you mean port?"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_its_value_and_rule(
+    data: dict[str, Any], words: str
+) -> None:
+    assert words in refusal(**data)
+
+
+def test_every_wrong_setting_is_named_at_once() -> None:
+    said = refusal(port="abc", bind="x", dockr_source="auto")
+    assert said.count("\n") == 3
+
+
+def test_every_setting_has_a_way_out() -> None:
+    assert set(WAYS_OUT) == set(DeploySettings.model_fields)
+
+
+def test_a_refused_secret_is_never_shown() -> None:
+    secret = "weak key with spaces"
+    assert secret not in refusal(secrets={"SESAME_SERVER_KEY": secret})
+
+
+def test_secrets_are_taken_from_files(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(f"{KEY}\n", encoding="utf-8")
+    data = {"secrets": {"SESAME_SERVER_KEY": f"file:{tmp_path / 'key'}"}}
+    settings = DeploySettings.read(data, name="voice.lan")
+    assert settings.secrets["SESAME_SERVER_KEY"].get_secret_value() == KEY
+    assert KEY not in repr(settings)
+
+
+def test_what_data_options_have_parsed_becomes_text_again() -> None:
+    data = {"service_env": {"SESAME_BASIC_VOICE": False, "SESAME_DEADLINE_SECONDS": 2.5}}
+    settings = DeploySettings.read(data, name="voice.lan")
+    assert settings.service_env == {"SESAME_BASIC_VOICE": "false", "SESAME_DEADLINE_SECONDS": "2.5"}
+
+
+@pytest.mark.parametrize(
+    ("data", "local", "public"),
+    [
+        ({}, "http://127.0.0.1:8000", "http://localhost:8000"),
+        ({"bind": "::1"}, "http://[::1]:8000", "http://localhost:8000"),
+        ({"port": 9000}, "http://127.0.0.1:9000", "http://localhost:9000"),
+        ({"bind": "10.0.0.5"}, "http://10.0.0.5:8000", "http://10.0.0.5:8000"),
+        ({"bind": "0.0.0.0"}, "http://127.0.0.1:8000", "http://localhost:8000"),
+        ({"public_host": "voice.lan"}, "http://127.0.0.1:8000", "http://voice.lan:8000"),
+    ],
+)
+def test_where_the_voice_is_reached_follows_from_the_bind(
+    data: dict[str, Any], local: str, public: str
+) -> None:
+    settings = DeploySettings.read({"secrets": {"SESAME_SERVER_KEY": KEY}, **data}, name="host")
+    assert (settings.local_url, settings.public_url) == (local, public)
