@@ -2,10 +2,22 @@
 
 import ipaddress
 import re
+from collections.abc import Callable
 
 import httpx
 
 _ROUTES = ("/api/v1/generate", "/health")
+
+_OBJECTIONS: tuple[tuple[str, Callable[[httpx.URL], bool]], ...] = (
+    ("only http and https are spoken here", lambda url: url.scheme not in {"http", "https"}),
+    ("a URL with a password in it is refused, use --key-file", lambda url: bool(url.userinfo)),
+    ("the URL names no host", lambda url: not url.host or url.host.startswith(".")),
+    (
+        "a port is a number from 1 to 65535",
+        lambda url: url.port is not None and not 0 < url.port < 2**16,
+    ),
+    ("leave out what follows '?' or '#'", lambda url: bool(url.query or url.fragment)),
+)
 
 
 class AddressError(ValueError):
@@ -22,6 +34,8 @@ def normalise(typed: str) -> str:
     """
     text = typed.strip()
     shown = re.sub(r"//[^/?#]*@", "//…@", text)
+    if re.search(r"\s", text):
+        raise AddressError(f"a URL has no spaces: {shown!r}")
     if "://" not in text:
         if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:(?!\d)", text):
             raise AddressError(f"a URL starts with http:// or https://: {shown!r}")
@@ -30,16 +44,9 @@ def normalise(typed: str) -> str:
         url = httpx.URL(text)
     except httpx.InvalidURL as error:
         raise AddressError(f"not a URL ({error}): {shown!r}") from error
-    if url.scheme not in {"http", "https"}:
-        raise AddressError(f"only http and https are spoken here: {shown!r}")
-    if url.userinfo:
-        raise AddressError(f"a URL with a password in it is refused, use --key-file: {shown!r}")
-    if not url.host or url.host.startswith("."):
-        raise AddressError(f"the URL names no host: {shown!r}")
-    if url.port is not None and not 0 < url.port < 2**16:
-        raise AddressError(f"a port is a number from 1 to 65535: {shown!r}")
-    if url.query or url.fragment:
-        raise AddressError(f"leave out what follows '?' or '#': {shown!r}")
+    for objection, applies in _OBJECTIONS:
+        if applies(url):
+            raise AddressError(f"{objection}: {shown!r}")
     path = url.path.rstrip("/")
     for route in _ROUTES:
         path = path.removesuffix(route)

@@ -69,10 +69,15 @@ class Answer:
     def json_object(self) -> dict[str, object] | None:
         """Return the body when it is a JSON object, whatever its `Content-Type` says."""
         try:
-            document = json.loads(self.body)
+            document = json.loads(self.body, parse_constant=_refuse_constant)
         except (ValueError, RecursionError):
             return None
         return document if isinstance(document, dict) else None
+
+
+def _refuse_constant(name: str) -> None:
+    """Refuse NaN and the infinities, which Python reads and JSON does not have."""
+    raise ValueError(name)
 
 
 @dataclass
@@ -182,9 +187,14 @@ class Client:
 
 
 def _open(base: str, time_limit: float) -> httpx.AsyncClient:
+    loopback = is_loopback(base)
+    verify: bool | ssl.SSLContext = True
+    if loopback and base.startswith("http:"):
+        # No TLS can be met there; a context that trusts nobody spares reading every authority.
+        verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         return httpx.AsyncClient(
-            timeout=time_limit, trust_env=not is_loopback(base), headers=_HEADERS
+            timeout=time_limit, trust_env=not loopback, headers=_HEADERS, verify=verify
         )
     except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
         raise UnreachableError(

@@ -15,6 +15,8 @@ from checks.report import CheckError, JsonObject, Result, Timing, Verdict, print
 HEALTH_SECONDS = 2.0
 """The shortest time-out among the clients of the contract (F, `SesameHealthMonitor`)."""
 
+_FIELD_LENGTH = 200
+
 _LOG_HINT = "Look into the service's log: docker logs <container>."
 
 
@@ -73,7 +75,7 @@ class Health:
     @property
     def status(self) -> str:
         """The `status` field as it came, for messages and for choosing what to try."""
-        return printable(str(self.fields.get("status")))
+        return _text(self.fields.get("status")) or "unreadable"
 
     @property
     def voices(self) -> list[str]:
@@ -88,9 +90,18 @@ class Health:
 
     def summary(self) -> JsonObject:
         """Return what the service says of itself, for the report; unreadable fields are null."""
-        names = ("status", "engine", "badge", "version", "voices", "model", "device")
-        summary = {name: _made_printable(self.fields.get(name)) for name in names}
-        return {**summary, "model_loaded": self.fields.get("model_loaded") is True}
+        badge, voices = self.fields.get("badge"), self.fields.get("voices")
+        names = ("status", "engine", "version", "model", "device")
+        return {
+            **{name: _text(self.fields.get(name)) for name in names},
+            "badge": {name: _text(badge.get(name)) for name in ("icon", "label")}
+            if isinstance(badge, dict)
+            else None,
+            "voices": [_text(voice) for voice in voices if isinstance(voice, str)]
+            if isinstance(voices, list)
+            else None,
+            "model_loaded": self.fields.get("model_loaded") is True,
+        }
 
 
 async def observe(client: Client) -> Health:
@@ -209,7 +220,7 @@ def _check_truth(client: Client, health: Health) -> Result:
     return Result.of_problems(
         "health.truthful",
         [client.quote(problem) for problem in contradictions(health)],
-        met=f"{health.status}, engine {client.quote(str(health.form.engine))}: all fields agree",
+        met=f"{health.status}, spoken by {client.quote(health.form.engine or 'none')}",
         next_step=_LOG_HINT,
         timing=None,
     )
@@ -310,13 +321,5 @@ def _shown(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _made_printable(value: object) -> object:
-    match value:
-        case str():
-            return printable(value)
-        case list():
-            return [_made_printable(item) for item in value]
-        case dict():
-            return {printable(str(key)): _made_printable(item) for key, item in value.items()}
-        case _:
-            return value
+def _text(value: object) -> str | None:
+    return printable(value[:_FIELD_LENGTH]) if isinstance(value, str) else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from checks.client import Answer, Client
 from checks.generate import generate
 from checks.health import Health
-from checks.report import CheckError, Result
+from checks.report import CheckError, Result, Verdict
 
 REFUSAL_SECONDS = 5.0
 """A refusal needs no synthesis. Leaving earlier than for speech stops one begun by mistake."""
@@ -47,6 +47,13 @@ async def _check_case(client: Client, health: Health, case: _Case) -> Result:
         answer = await generate(client, case.body, limit=REFUSAL_SECONDS)
     except CheckError as error:
         return Result.of_error(name, error)
+    if answer.status == 503 and health.status in {"offline", "loading"}:
+        return Result(
+            name,
+            Verdict.UNKNOWN,
+            f"HTTP 503: a service that is {health.status} need not look at its requests",
+            "Run it again when /readyz answers 200.",
+        )
     return Result.of_problems(
         name,
         _problems(client, health, case, answer),

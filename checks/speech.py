@@ -81,7 +81,7 @@ async def _speak(client: Client, health: Health, case: _Case) -> _Outcome:
     audio_problems, heard = _hear(answer, case.rate)
     result = Result.of_problems(
         case.name,
-        [client.quote(problem) for problem in _header_problems(answer, case)] + audio_problems,
+        [client.quote(problem) for problem in _header_problems(answer, case) + audio_problems],
         met=f"{heard}, engine {engine}",
         next_step=_LOG_HINT,
         timing=answer.timing,
@@ -147,7 +147,7 @@ def _hear(answer: Answer, rate: int) -> tuple[list[str], str]:
 
 async def _check_engines(client: Client, before: Health, outcomes: list[_Outcome]) -> Result:
     """Hold `/health`, read before and after, against who spoke: a rung may fail in between."""
-    name = "speech.engine"
+    name = "health.engine"
     heard = {outcome.engine for outcome in outcomes if outcome.engine}
     try:
         after = await observe(client)
@@ -182,7 +182,7 @@ async def _check_engines(client: Client, before: Health, outcomes: list[_Outcome
 
 def _silent_result(name: str, health: Health, outcomes: list[_Outcome]) -> Result:
     if any(outcome.result.verdict is Verdict.UNKNOWN for outcome in outcomes):
-        return Result(name, Verdict.UNKNOWN, "nothing was spoken", "See the other speech checks.")
+        return Result(name, Verdict.UNKNOWN, "nothing was spoken", "See the checks of speech.")
     if health.status in {"healthy", "degraded"}:
         return Result(
             name,

@@ -1,6 +1,7 @@
 """A report as a person reads it: a table on a terminal, one line a check elsewhere."""
 
 import shlex
+from collections.abc import Iterator
 
 from rich.console import Console
 from rich.table import Table
@@ -21,8 +22,9 @@ def show(report: Report, console: Console, *, with_key: bool) -> None:
     if console.is_terminal and console.width >= _TABLE_WIDTH:
         console.print(_table(report))
     else:
-        for result in report.results:
-            console.print(_line(result, _name_width(report)), soft_wrap=not console.is_terminal)
+        for result, next_step in _with_new_steps(report):
+            line = _line(result, next_step, _name_width(report))
+            console.print(line, soft_wrap=not console.is_terminal)
     console.print(_summary(report), soft_wrap=True)
     if any(r.name.startswith("speech.") and r.verdict is Verdict.MET for r in report.results):
         console.print(Text(f"Try it: {_curl(report.url, with_key=with_key)}"), soft_wrap=True)
@@ -33,21 +35,29 @@ def _table(report: Report) -> Table:
     table.add_column("check", min_width=_name_width(report), overflow="fold")
     table.add_column("verdict", min_width=len("not met"))
     table.add_column("seen", overflow="fold", ratio=1)
-    for result in report.results:
+    for result, next_step in _with_new_steps(report):
         seen = Text(result.detail)
-        if result.next_step:
-            seen.append(f"\n→ {result.next_step}", style="bold")
+        if next_step:
+            seen.append(f"\n→ {next_step}", style="bold")
         verdict = Text(_WORDS[result.verdict], style=_STYLES[result.verdict])
         table.add_row(Text(result.name), verdict, seen)
     return table
 
 
-def _line(result: Result, name_width: int) -> Text:
+def _with_new_steps(report: Report) -> Iterator[tuple[Result, str]]:
+    """Yield each result with its next step, or with none when a result above already said it."""
+    said: set[str] = set()
+    for result in report.results:
+        yield result, "" if result.next_step in said else result.next_step
+        said.add(result.next_step)
+
+
+def _line(result: Result, next_step: str, name_width: int) -> Text:
     line = Text(overflow="fold")
     line.append(f"{_WORDS[result.verdict]:7}", style=_STYLES[result.verdict])
     line.append(f"  {result.name:{name_width}}  {result.detail}")
-    if result.next_step:
-        line.append(f" → {result.next_step}", style="bold")
+    if next_step:
+        line.append(f" → {next_step}", style="bold")
     return line
 
 
@@ -71,7 +81,7 @@ def _said_of_itself(report: Report) -> list[str]:
         return ["no speech service found"]
     badge = service.get("badge")
     shown = f"{badge.get('icon')} {badge.get('label')}" if isinstance(badge, dict) else "no badge"
-    return [shown, f"engine {service.get('engine')}"]
+    return [shown, f"engine {service.get('engine') or 'none'}"]
 
 
 def _curl(url: str, *, with_key: bool) -> str:

@@ -241,7 +241,11 @@ def install_release(release: Release) -> Commands:
         host.noop(f"release {release.digest}: in place")
         return
     following = f"{HOME}/.next"
-    yield f"rm -rf {following} && install -d -m 755 {HOME} && install -d -m 711 {following} {following}/secrets"
+    yield script(
+        f"rm -rf {following}",
+        f"install -d -m 755 {HOME}",
+        f"install -d -m 711 {following} {following}/secrets",
+    )
     for file in release.files:
         yield write_file(f"{following}/{file.path}", file.content, file.mode, file.owner)
     yield script(

@@ -4,14 +4,18 @@ import json
 import logging
 import time
 import traceback
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
 
-__all__ = ["LOG_CONFIG", "OneLine", "fields"]
+__all__ = ["LOG_CONFIG", "OneLine", "fields", "request_id"]
+
+request_id: ContextVar[str] = ContextVar("request_id", default="-")
+"""The request that is being served, if any: it stands on every line written meanwhile."""
 
 
 class OneLine(logging.Formatter):
-    """`2026-11-22T16:06:00Z INFO service.app message`; a traceback follows without its message.
+    """`2026-11-22T16:06:00Z INFO service.app id=7f… message`; a traceback without its message.
 
     An exception's own words may quote request text, so only its type and its places are shown.
     """
@@ -19,7 +23,15 @@ class OneLine(logging.Formatter):
     converter = staticmethod(time.gmtime)
 
     def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+        super().__init__(
+            "%(asctime)s %(levelname)s %(name)s id=%(request_id)s %(message)s",
+            "%Y-%m-%dT%H:%M:%SZ",
+        )
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Give the line of an event, with the request in which it happened."""
+        record.request_id = request_id.get()
+        return super().format(record)
 
     def formatException(  # noqa: N802 - the name is logging's
         self,

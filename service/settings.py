@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import pydantic_settings
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import (
@@ -158,8 +159,11 @@ def read_settings(secrets_folder: Path = SECRETS_FOLDER) -> ServiceSettings:
             return ServiceSettings(**sources)
     except ValidationError as error:
         raise SettingsError("\n".join(map(_refusal, error.errors()))) from None
-    except (OSError, UnicodeError, UserWarning) as error:
-        raise SettingsError(f"a secret file in {secrets_folder} cannot be read: {error}") from None
+    except (OSError, UnicodeError, pydantic_settings.SettingsError) as error:
+        cause = error.__cause__ or error
+        # The words of a UnicodeError quote a byte of the secret.
+        why = "it is not UTF-8" if isinstance(cause, UnicodeError) else cause
+        raise SettingsError(f"a secret file in {secrets_folder} cannot be read: {why}") from None
 
 
 def _unknown_variables() -> Iterator[str]:
@@ -167,8 +171,13 @@ def _unknown_variables() -> Iterator[str]:
     for variable in sorted(name for name in os.environ if name.upper().startswith(PREFIX)):
         if variable.upper() in known or variable.upper() in IGNORED:
             continue
-        close = difflib.get_close_matches(variable.upper(), known, n=1)
-        advice = f"did you mean {close[0]}?" if close else f"known are: {', '.join(known)}"
+        names = ServiceSettings.model_fields
+        close = difflib.get_close_matches(variable[len(PREFIX) :].lower(), names, n=1)
+        advice = (
+            f"did you mean {PREFIX}{close[0].upper()}?"
+            if close
+            else f"known are: {', '.join(known)}"
+        )
         yield f"{variable} is not a setting of this version; {advice}"
 
 

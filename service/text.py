@@ -20,7 +20,7 @@ TAG = re.compile(
         (?P<attributes>(?:\s++[a-z][a-z0-9:._-]*+\s*+=\s*+(?:"[^"<>]*+"|'[^'<>]*+'|[^\s"'<>/]++))*+)
         \s*+/?>
       | <!--.*?-->
-      | <\?[^<>]*+\?>""",
+      | <\?[^<>]*\?>""",
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
 PAUSE_NAME = re.compile(r"pause-(?P<time>[\d.]+m?s)", re.IGNORECASE)

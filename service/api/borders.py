@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.refusals import refusal
 from service.errors import BodyTooLargeError, ServerKeyError
-from service.logs import fields
+from service.logs import fields, request_id
 
 __all__ = ["LARGEST_BODY", "BodyLimit", "RequestLog", "ServerKey", "note"]
 
@@ -46,7 +46,8 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         came = Headers(scope=scope).get("x-request-id", "")
-        request_id = came if SANE_ID.fullmatch(came) else uuid.uuid4().hex
+        current = came if SANE_ID.fullmatch(came) else uuid.uuid4().hex
+        request_id.set(current)
         noted: dict[str, Any] = {}
         scope.setdefault("state", {})["noted"] = noted
         status = 0
@@ -55,7 +56,7 @@ class RequestLog:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                MutableHeaders(scope=message)["X-Request-Id"] = current
             await send(message)
 
         started = time.perf_counter()
@@ -64,7 +65,6 @@ class RequestLog:
         finally:
             if status != 200 or scope["path"] not in QUIET_PATHS:
                 line = {
-                    "id": request_id,
                     "method": scope["method"],
                     "path": scope["path"][:80],
                     "status": status,

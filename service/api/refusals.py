@@ -53,7 +53,7 @@ REFUSALS: dict[type[SesameError], Refusal] = {
     errors.TextEmptyError: Refusal(422, "text_empty", "Nothing in the text can be spoken"),
     errors.TextTooLongError: Refusal(422, "text_too_long", "The text is over 5,000 characters"),
     errors.VoiceUnknownError: Refusal(422, "voice_unknown", "There is no such voice"),
-    errors.AudioTooLongError: Refusal(422, "audio_too_long", "The audio would be over 30 minutes"),
+    errors.AudioTooLongError: Refusal(422, "audio_too_long", "The audio would be over 40 minutes"),
     errors.ClientLeftError: Refusal(499, "client_left", "The client left; seen in the log only"),
     errors.VoiceOfflineError: Refusal(503, "voice_offline", "No rung could speak", RETRY),
     errors.SpeechCutOffError: Refusal(503, "speech_cut_off", "The voice broke off", RETRY),

@@ -1,12 +1,14 @@
 """Our own dialect, the guide's: `POST /api/v1/generate` with JSON, audio back."""
 
+import asyncio
 import time
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel, ConfigDict, Field
-from starlette.responses import Response
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from starlette.responses import Response, StreamingResponse
 
 from service.api.borders import note
 from service.api.presence import while_present
@@ -20,7 +22,14 @@ from service.voices import DEFAULT_PERSONA, Personas
 
 __all__ = ["GenerateRequest", "routes"]
 
-LONGEST_AUDIO = 1_800  # seconds; 5,000 characters at the slowest tempo take about 1,700
+LONGEST_AUDIO = 2_400  # seconds; 5,000 characters of prose at the slowest tempo take 2,000
+
+
+def _without_lone_surrogates(value: object) -> object:
+    """Mend text that a JavaScript client cut in the middle of an emoji."""
+    if not isinstance(value, str):
+        return value
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 class GenerateRequest(BaseModel):
@@ -28,7 +37,11 @@ class GenerateRequest(BaseModel):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    text: Annotated[str, Field(strict=True, examples=["Hello from Maya"])]
+    text: Annotated[
+        str,
+        BeforeValidator(_without_lone_surrogates),
+        Field(strict=True, examples=["Hello from Maya"]),
+    ]
     """1 to 5,000 characters after trimming. Pauses such as `<break time="400ms"/>` become silence
     of at most 3 s; other mark-up is dropped, never spoken."""
 
@@ -63,9 +76,22 @@ class Recording:
         """Length of the audio."""
         return self.size / 2 / self.sample_rate
 
-    def wav(self) -> bytes:
-        """Give the whole file, with true sizes."""
-        return b"".join([wav_header(self.size, self.sample_rate), *self.pcm])
+    def answer(self, headers: dict[str, str]) -> Response:
+        """Give the whole file, with true sizes.
+
+        It is sent in pieces: a long answer written at once would hold up all others.
+        """
+        header = wav_header(self.size, self.sample_rate)
+
+        async def pieces() -> AsyncGenerator[bytes]:
+            yield header
+            for piece in self.pcm:
+                yield piece
+                # A client that reads as fast as we write would never let anyone else run.
+                await asyncio.sleep(0)
+
+        length = {"Content-Length": str(len(header) + self.size)}
+        return StreamingResponse(pieces(), headers=headers | length, media_type="audio/wav")
 
 
 def require_json(request: Request) -> None:
@@ -122,11 +148,7 @@ def routes(chain: Chain, personas: Personas, *, enabled: bool) -> APIRouter:
             queue_ms=speech.queue_seconds * 1000,
             first_audio_ms=speech.first_audio_seconds * 1000,
         )
-        return Response(
-            recording.wav(),
-            media_type="audio/wav",
-            headers=_headers(speech, persona.name, total),
-        )
+        return recording.answer(_headers(speech, persona.name, total))
 
     return router
 

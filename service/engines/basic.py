@@ -30,6 +30,7 @@ SELF_TEST_PAUSE = 30.0  # seconds between two looks at an engine that nobody use
 READ_BYTES = 8_192  # 186 ms at 22,050 Hz
 WAV_HEADER_BYTES = 44
 WAV_RATE_AT = 24  # offset of the sample rate in the header
+WAV_RATES = range(8_000, 48_001)  # Hz
 LONGEST_WAIT = 5.0  # seconds for one read; espeak-ng speaks some 500 times faster than real time
 COMPLAINT_BYTES = 400
 
@@ -128,10 +129,9 @@ class BasicVoice:
             await self._observe()
 
     async def _observe(self) -> None:
-        state = await self._self_test()
-        if state != self._state:
-            logger.info("rung basic is %s%s", state.name, f": {state.reason}" * bool(state.reason))
-        self._state = state
+        before, self._state = self._state, await self._self_test()
+        if self._state != before:
+            logger.info("rung basic is %s, reason: %s", self._state.name, self._state.reason)
 
     async def _self_test(self) -> EngineState:
         if shutil.which(self._command) is None:
@@ -223,8 +223,10 @@ async def _wav_rate(output: StreamReader) -> int:
         return SAMPLE_RATE
     if len(header) < WAV_HEADER_BYTES or not header.startswith(b"RIFF"):
         raise EngineError(f"{COMMAND} gave no WAV header")
-    (rate,) = struct.unpack_from("<I", header, WAV_RATE_AT)
-    return int(rate)
+    rate: int = struct.unpack_from("<I", header, WAV_RATE_AT)[0]
+    if rate not in WAV_RATES:
+        raise EngineError(f"{COMMAND} gave a WAV of {rate} Hz")
+    return rate
 
 
 async def _read(output: StreamReader, most: int = READ_BYTES) -> bytes:

@@ -18,10 +18,12 @@ from service.errors import (
     SpeechCutOffError,
     VoiceOfflineError,
 )
+from service.text import LONGEST_PAUSE
 
 __all__ = ["Chain", "Speech"]
 
-LONGEST_LEAD_IN = 2 * SAMPLE_RATE  # samples; a voice that is still silent then does not speak
+# Samples; a text may begin with a pause, and a voice with a breath. Who is silent then is mute.
+LONGEST_LEAD_IN = int((LONGEST_PAUSE + 2) * SAMPLE_RATE)
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +98,7 @@ class Chain:
                         first = await _first_block(blocks)
                 except (TimeoutError, RungError) as error:
                     in_time = isinstance(error, RungError)
-                    attempts.append(f"{rung.name}={_outcome(rung, error)}")
+                    attempts.append(f"{rung.name}={_outcome(rung, error, 'timeout')}")
                     continue
                 attempts.append(f"{rung.name}=ok")
                 speech = Speech(
@@ -105,7 +107,7 @@ class Chain:
                     attempts=";".join(attempts),
                     queue_seconds=taken_up - asked,
                     first_audio_seconds=clock() - asked,
-                    blocks=self._without_stalls(rung, first, blocks),
+                    blocks=self._without_stalls(rung, attempts[:-1], first, blocks),
                 )
                 await held.enter_async_context(trying.pop_all())
                 await held.enter_async_context(aclosing(speech.blocks))
@@ -113,7 +115,11 @@ class Chain:
         raise self._nobody_spoke(";".join(attempts), in_time=in_time)
 
     async def _without_stalls(
-        self, rung: Engine, first: Samples, blocks: AsyncGenerator[Samples]
+        self,
+        rung: Engine,
+        before: list[str],
+        first: Samples,
+        blocks: AsyncGenerator[Samples],
     ) -> AsyncGenerator[Samples]:
         yield first
         while True:
@@ -123,7 +129,7 @@ class Chain:
             except StopAsyncIteration:
                 return
             except (TimeoutError, RungError) as error:
-                attempts = f"{rung.name}=cut_off_{_outcome(rung, error)}"
+                attempts = ";".join([*before, f"{rung.name}={_outcome(rung, error, 'stalled')}"])
                 raise SpeechCutOffError(
                     f"the voice broke off: {attempts}", "send the request again", attempts=attempts
                 ) from error
@@ -170,7 +176,7 @@ async def _first_block(blocks: AsyncGenerator[Samples]) -> Samples:
     raise AudioError("nothing can be heard", "silent")
 
 
-def _outcome(rung: Engine, error: TimeoutError | RungError) -> str:
-    outcome = error.outcome if isinstance(error, RungError) else "timeout"
+def _outcome(rung: Engine, error: TimeoutError | RungError, late: str) -> str:
+    outcome = error.outcome if isinstance(error, RungError) else late
     logger.warning("rung %s: %s: %s", rung.name, outcome, error)
     return outcome

@@ -186,3 +186,18 @@ async def test_a_model_that_becomes_ready_between_two_looks_is_no_contradiction(
 
     fake.acts["/readyz"] = becomes_ready
     assert named(await checked("health"), "health.readyz").verdict is Verdict.MET
+
+
+async def test_what_the_service_says_of_itself_cannot_harm_who_reads_the_report(
+    fake: FakeService, checked: Checked
+) -> None:
+    nested: list[Any] = []
+    for _ in range(400):
+        nested = [nested]
+    fake.health |= {"version": "1\x1b[2J\ud800", "model": nested, "device": "x" * 10_000}
+    report = await checked("health")
+    assert report.service is not None
+    assert report.service["version"] == "1\\x1b[2J\\ud800"
+    assert report.service["model"] is None
+    assert len(str(report.service["device"])) == 200
+    assert report.to_json().encode()

@@ -57,6 +57,11 @@ def closed_port() -> int:
             lambda exchange: exchange.answer_json(200, {"status": "UP"}), "JSON", id="other JSON"
         ),
         pytest.param(lambda exchange: exchange.answer_json(200, ["healthy"]), "json", id="a list"),
+        pytest.param(
+            lambda exchange: exchange.answer(200, b'{"status":NaN,"model_loaded":true}'),
+            "no content",
+            id="NaN",
+        ),
         pytest.param(lambda exchange: exchange.leave(), "no HTTP", id="no answer at all"),
     ],
 )

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from checks.report import Report, Result, Verdict
-from tests.checks.fake_service import FakeService
+from tests.checks.fake_service import OFFLINE, FakeService
 
 pytestmark = pytest.mark.anyio
 
@@ -69,3 +69,11 @@ async def test_an_unknown_voice_that_lists_no_voices_is_not_met(
     )
     result = named(await checked("refusals"), "refusals.unknown_voice")
     assert result.verdict is Verdict.NOT_MET
+
+
+async def test_refusals_of_a_service_that_is_switched_off_cannot_be_judged(
+    fake: FakeService, checked: Checked
+) -> None:
+    fake.health, fake.health_http = OFFLINE, 503
+    fake.acts["/api/v1/generate"] = lambda exchange: exchange.answer_json(503, {})
+    assert (await checked("refusals")).verdict is Verdict.UNKNOWN

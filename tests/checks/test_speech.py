@@ -175,7 +175,7 @@ async def test_a_service_that_says_it_speaks_and_cannot_is_not_truthful(
 ) -> None:
     fake.health = health
     fake.acts["speech"] = lambda exchange: exchange.answer_json(503, {})
-    result = named(await checked("speech"), "speech.engine")
+    result = named(await checked("speech"), "health.engine")
     assert result.verdict is Verdict.NOT_MET
     assert health["status"] in result.detail
 
@@ -198,7 +198,7 @@ async def test_an_engine_that_health_does_not_expect_is_not_met(
     reason: str,
 ) -> None:
     fake.health, fake.health_http, fake.engine = health, http, engine
-    result = named(await checked("speech"), "speech.engine")
+    result = named(await checked("speech"), "health.engine")
     assert result.verdict is Verdict.NOT_MET
     assert reason in result.detail
 
@@ -207,9 +207,10 @@ async def test_an_engine_that_takes_over_meanwhile_is_no_contradiction(
     fake: FakeService, checked: Checked, named: Named
 ) -> None:
     fake.engine = "basic"
-    healths = iter([HEALTHY, BASIC])
+    only_csm = HEALTHY | {"engines": [{"name": "csm", "state": "ready"}]}
+    healths = iter([only_csm, BASIC])
     fake.acts["/health"] = lambda exchange: exchange.answer_json(200, next(healths))
-    assert named(await checked("speech"), "speech.engine").verdict is Verdict.MET
+    assert named(await checked("speech"), "health.engine").verdict is Verdict.MET
 
 
 async def test_silence_that_health_announces_is_truthful_and_still_not_met(
@@ -218,7 +219,7 @@ async def test_silence_that_health_announces_is_truthful_and_still_not_met(
     fake.health, fake.health_http = OFFLINE, 503
     fake.acts["speech"] = lambda exchange: exchange.answer_json(503, {})
     report = await checked("speech")
-    assert named(report, "speech.engine").verdict is Verdict.MET
+    assert named(report, "health.engine").verdict is Verdict.MET
     assert named(report, "speech.maya").verdict is Verdict.NOT_MET
 
 

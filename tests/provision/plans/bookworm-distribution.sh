@@ -52,7 +52,10 @@ chmod 600 pip.conf
 DOCKER_BUILDKIT=1 docker build --progress plain --file service/Dockerfile --build-arg BASE_IMAGE=sesame-csm-base:trixie --secret id=pip_conf,src=pip.conf --tag sesame-csm:TAG . > build.log 2>&1 || { tail -n 40 build.log >&2; echo "The image could not be built; the last lines of the build are above." >&2; exit 1; }
 
 # Start the service | Render the release
-rm -rf /opt/sesame-csm/.next && install -d -m 755 /opt/sesame-csm && install -d -m 711 /opt/sesame-csm/.next /opt/sesame-csm/.next/secrets
+set -eu
+rm -rf /opt/sesame-csm/.next
+install -d -m 755 /opt/sesame-csm
+install -d -m 711 /opt/sesame-csm/.next /opt/sesame-csm/.next/secrets
 install -D -m 644 -o 0 -g 0 /dev/stdin /opt/sesame-csm/.next/docker-compose.sesame-offline.yml.half && mv -f /opt/sesame-csm/.next/docker-compose.sesame-offline.yml.half /opt/sesame-csm/.next/docker-compose.sesame-offline.yml
 install -D -m 644 -o 0 -g 0 /dev/stdin /opt/sesame-csm/.next/service.env.half && mv -f /opt/sesame-csm/.next/service.env.half /opt/sesame-csm/.next/service.env
 install -D -m 600 -o 0 -g 0 /dev/stdin /opt/sesame-csm/.next/maya.env.half && mv -f /opt/sesame-csm/.next/maya.env.half /opt/sesame-csm/.next/maya.env

@@ -1,0 +1,183 @@
+"""One run, several hosts over SSH: first, again, and with something broken. The order matters."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.integration.deploying import deploy
+from tests.integration.machines import Machine
+
+pytestmark = pytest.mark.integration
+
+Fleet = tuple[Machine, Machine]
+KEY = "integration-tests-server-key-0123456789"
+REQUEST = "-H 'Content-Type: application/json' -d '{\"text\": \"Hello from Maya\"}'"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("fleet")
+
+
+def health(host: Machine, port: int = 8000) -> dict[str, object]:
+    answer: dict[str, object] = json.loads(host.run(f"curl -sS http://localhost:{port}/health"))
+    return answer
+
+
+def test_one_run_deploys_to_two_bare_hosts(fleet: Fleet, folder: Path) -> None:
+    outcome = deploy(folder, {host: {} for host in fleet})
+    assert outcome.status == 0, outcome.said
+    assert outcome.said.count("🟠 Basic Voice") == 2
+    for host in fleet:
+        assert health(host)["status"] == "degraded"
+
+
+def test_the_second_run_changes_nothing(fleet: Fleet, folder: Path) -> None:
+    outcome = deploy(folder, {host: {} for host in fleet})
+    assert outcome.status == 0, outcome.said
+    assert outcome.changes == 0, outcome.said
+    assert outcome.said.count("🟠 Basic Voice") == 2
+
+
+def test_the_guides_commands_work_on_the_host(fleet: Fleet) -> None:
+    host = fleet[0]
+    assert "sesame-csm" in host.run("docker ps | grep sesame-csm")
+    url = "http://localhost:8000/api/v1/generate"
+    host.run(f"curl -sSf -X POST {url} {REQUEST} -o /tmp/hello.wav")
+    assert host.run("head -c 4 /tmp/hello.wav") == "RIFF"
+    before = host.run("docker inspect --format '{{.Id}}' sesame-csm-offline")
+    compose = "docker compose -f docker-compose.sesame-offline.yml up -d"
+    host.run(f"cd /opt/sesame-csm && {compose}")
+    assert host.run("docker inspect --format '{{.Id}}' sesame-csm-offline") == before
+
+
+def test_the_container_is_confined(fleet: Fleet) -> None:
+    host = fleet[0]
+    run = "docker exec sesame-csm-offline"
+    assert host.run(f"{run} id -u").strip() == "10001"
+    assert "Read-only file system" in host.run(f"{run} touch /app/x", check=False)
+    assert "not found" in host.run(f"{run} pip --version 2>&1", check=False)
+    assert "127.0.0.1:8000" in host.run("docker port sesame-csm-offline")
+
+
+def test_a_dry_run_says_so_and_changes_nothing(fleet: Fleet, folder: Path) -> None:
+    host = fleet[0]
+    before = host.run("docker ps --no-trunc --format '{{.ID}} {{.Image}}'")
+    outcome = deploy(folder, {host: {"port": 8100}}, "--dry")
+    assert outcome.status == 0, outcome.said
+    assert host.run("docker ps --no-trunc --format '{{.ID}} {{.Image}}'") == before
+
+
+def test_a_host_whose_port_is_taken_fails_alone(fleet: Fleet, folder: Path) -> None:
+    broken, sound = fleet
+    broken.run("/usr/sbin/sshd -p 8100")
+    outcome = deploy(folder, {host: {"port": 8100} for host in fleet})
+    assert outcome.status == 1
+    assert "port 8100 on 0.0.0.0 is taken by sshd (process" in outcome.said
+    assert health(broken)["status"] == "degraded", "the voice that ran before still speaks"
+    assert health(sound, port=8100)["status"] == "degraded"
+
+    broken.run("pkill -f 'sshd -p 8100' || kill $(pgrep -f 'sshd.*8100')", check=False)
+    again = deploy(folder, {host: {"port": 8000} for host in fleet})
+    assert again.status == 0, again.said
+    assert health(sound)["status"] == "degraded"
+
+
+def test_a_daemon_that_does_not_start_fails_alone_with_its_last_words(
+    fleet: Fleet, folder: Path
+) -> None:
+    broken, sound = fleet
+    broken.run("systemctl stop docker.socket docker.service")
+    broken.write("/etc/docker/daemon.json", b'{"no-such-option": true}\n')
+    outcome = deploy(folder, {host: {} for host in fleet})
+    assert outcome.status == 1
+    assert "The Docker daemon did not answer within" in outcome.said
+    assert "no-such-option" in outcome.said
+    assert health(sound)["status"] == "degraded"
+
+    broken.run("rm /etc/docker/daemon.json && systemctl reset-failed docker.service")
+    again = deploy(folder, {host: {} for host in fleet})
+    assert again.status == 0, again.said
+    assert health(broken)["status"] == "degraded"
+
+
+def test_settings_that_the_service_refuses_are_not_switched_over(
+    fleet: Fleet, folder: Path
+) -> None:
+    host = fleet[0]
+    outcome = deploy(folder, {host: {"service_env": {"SESAME_DEADLINE_SECONDS": "soon"}}})
+    assert outcome.status == 1
+    assert "SESAME_DEADLINE_SECONDS" in outcome.said
+    assert "nothing was switched over" in outcome.said
+    assert health(host)["status"] == "degraded"
+    assert "soon" not in host.run("cat /opt/sesame-csm/service.env")
+    assert deploy(folder, {host: {}}).changes == 0
+
+
+def test_a_service_that_never_becomes_healthy_fails_with_its_last_words(
+    fleet: Fleet, folder: Path
+) -> None:
+    host = fleet[0]
+    image = host.run("docker inspect --format '{{.Config.Image}}' sesame-csm-offline").strip()
+    silent = f'FROM {image}\nCMD ["sh", "-c", "echo I cannot speak; exec sleep infinity"]\n'
+    host.write("/tmp/silent/Dockerfile", silent.encode())
+    host.run(f"docker tag {image} kept && docker build -q -t {image} /tmp/silent")
+    outcome = deploy(folder, {host: {"start_timeout_seconds": 10}})
+    assert outcome.status == 1
+    assert "I cannot speak" in outcome.said
+    assert "did not become healthy within 10 s" in outcome.said
+
+    host.run(f"docker tag kept {image}")
+    again = deploy(folder, {host: {}})
+    assert again.status == 0, again.said
+
+
+def test_a_public_voice_demands_its_key_and_shows_it_nowhere(fleet: Fleet, folder: Path) -> None:
+    host = fleet[0]
+    data = {"bind": "0.0.0.0", "secrets": {"SESAME_SERVER_KEY": "env:SERVER_KEY"}}
+    outcome = deploy(folder, {host: data}, "-vvv", "--diff", environment={"SERVER_KEY": KEY})
+    assert outcome.status == 0, outcome.said
+    assert KEY not in outcome.said
+    assert KEY not in host.run("docker inspect sesame-csm-offline")
+    assert KEY not in host.run("docker logs sesame-csm-offline 2>&1")
+    assert KEY not in host.run("cat /opt/sesame-csm/docker-compose.sesame-offline.yml")
+    assert host.run("stat -c '%a %u' /opt/sesame-csm/secrets/*").split() == ["400", "10001"]
+    assert host.run("stat -c '%a %u' /opt/sesame-csm/maya.env").split() == ["600", "0"]
+
+    url = f"http://{host.address}:8000/api/v1/generate"
+    answered = "curl -s -o /dev/null -w '%{http_code}'"
+    assert host.run(f"{answered} {REQUEST} {url}") == "401"
+    assert host.run(f"{answered} -H 'Authorization: Bearer {KEY}' {REQUEST} {url}") == "200"
+
+    settled = deploy(folder, {host: data}, environment={"SERVER_KEY": KEY})
+    assert settled.changes == 0, settled.said
+    private = deploy(folder, {host: {}})
+    assert private.status == 0, private.said
+    assert host.run("ls /opt/sesame-csm/secrets") == ""
+
+
+def test_a_user_with_sudo_may_deploy(fleet: Fleet, folder: Path) -> None:
+    host = fleet[0]
+    public = host.key.with_suffix(".pub").read_bytes()
+    host.run("useradd --create-home --shell /bin/sh maya")
+    host.write("/home/maya/.ssh/authorized_keys", public, 0o600)
+    host.run("chown -R maya /home/maya/.ssh")
+    refused = deploy(folder, {host: {"ssh_user": "maya"}})
+    assert refused.status == 1
+    assert "may not use sudo without a password" in refused.said
+
+    host.write("/etc/sudoers.d/maya", b"maya ALL=(ALL) NOPASSWD: ALL\n", 0o440)
+    allowed = deploy(folder, {host: {"ssh_user": "maya"}})
+    assert allowed.status == 0, allowed.said
+    assert allowed.changes == 0, allowed.said
+
+
+def test_a_voice_that_is_switched_off_is_stopped(fleet: Fleet, folder: Path) -> None:
+    host = fleet[0]
+    off = {"service_env": {"SESAME_ENABLED": "false"}}
+    outcome = deploy(folder, {host: off})
+    assert outcome.status == 0, outcome.said
+    assert "🔴 Voice Offline" in outcome.said
+    assert "sesame-csm" not in host.run("docker ps")
+    assert deploy(folder, {host: off}).changes == 0

@@ -1,0 +1,136 @@
+import threading
+
+import httpx
+import pytest
+
+from service import __version__
+from service.app import create_app
+from service.engines.engine import EngineState
+from service.settings import ServiceSettings
+from tests.service.rungs import Rung, tone
+from tests.service.serving import serving
+
+NOT_INSTALLED = EngineState("off", "espeak-ng is not installed; apt-get install espeak-ng")
+
+
+def test_a_basic_voice_alone_is_degraded(voice: httpx.Client) -> None:
+    answer = voice.get("/health")
+    health = answer.json()
+    assert answer.status_code == 200
+    assert health.pop("uptime_seconds") >= 0
+    assert health == {
+        "status": "degraded",
+        "model_loaded": False,
+        "mode": "offline",
+        "engine": "basic",
+        "badge": {"icon": "🟠", "label": "Basic Voice"},
+        "device": None,
+        "model": None,
+        "version": __version__,
+        "voices": ["maya", "mystic", "neutral", "warm"],
+        "engines": [{"name": "basic", "state": "ready"}],
+    }
+
+
+def test_health_is_compact_for_scripts_that_grep(voice: httpx.Client) -> None:
+    assert '{"status":"degraded","model_loaded":false,"mode":"offline"' in voice.get("/health").text
+
+
+@pytest.mark.parametrize("state", [NOT_INSTALLED, EngineState("open", "no sound")])
+def test_a_voice_that_cannot_speak_is_offline_with_the_reason(state: EngineState) -> None:
+    with serving(create_app(ServiceSettings(), [Rung(state=state)])) as client:
+        answer, ready = client.get("/health"), client.get("/readyz")
+    health = answer.json()
+    assert answer.status_code == 503
+    assert (health["status"], health["engine"]) == ("offline", None)
+    assert health["badge"] == {"icon": "🔴", "label": "Voice Offline"}
+    assert health["engines"] == [{"name": "basic", "state": state.name, "reason": state.reason}]
+    assert ready.status_code == 503
+    assert ready.json() == {"ready": False, "engine": None, "reason": f"basic: {state.reason}"}
+
+
+def test_a_voice_that_is_switched_off_is_offline_and_says_so() -> None:
+    with serving(create_app(ServiceSettings(enabled=False))) as client:
+        answer, ready, alive = (client.get(path) for path in ("/health", "/readyz", "/livez"))
+    assert (answer.status_code, answer.json()["status"]) == (503, "offline")
+    assert (ready.status_code, ready.json()["reason"]) == (503, "SESAME_ENABLED=false")
+    assert alive.status_code == 200
+
+
+def test_health_follows_what_is_observed() -> None:
+    rung = Rung()
+    with serving(create_app(ServiceSettings(), [rung])) as client:
+        before = client.get("/health").status_code
+        rung.state = EngineState("open", "died")
+        after = client.get("/health").status_code
+    assert (before, after) == (200, 503)
+
+
+def test_a_ready_voice_is_ready(voice: httpx.Client) -> None:
+    answer = voice.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json() == {"ready": True, "engine": "basic", "reason": None}
+
+
+def test_the_process_is_alive(voice: httpx.Client) -> None:
+    answer = voice.get("/livez")
+    assert (answer.status_code, answer.json()) == (200, {"alive": True})
+
+
+def test_health_does_not_wait_for_a_rung_that_hangs() -> None:
+    rung = Rung(tone(), hangs=True)
+    app = create_app(ServiceSettings(stall_seconds=1), [rung])
+    with serving(app) as client:
+        speaking = threading.Thread(
+            target=client.post, args=["/api/v1/generate"], kwargs={"json": {"text": "Hello"}}
+        )
+        speaking.start()
+        assert rung.speaking.wait(5)
+        answer = client.get("/health")
+        assert not rung.ended.is_set()
+        speaking.join()
+    assert answer.status_code == 200
+
+
+def test_health_is_quick_while_a_long_text_is_spoken(voice: httpx.Client) -> None:
+    text = ("The quick brown fox jumps over the lazy dog. " * 111)[:5_000]
+    speaking = threading.Thread(
+        target=voice.post, args=["/api/v1/generate"], kwargs={"json": {"text": text, "speed": 0.5}}
+    )
+    speaking.start()
+    seconds = []
+    while speaking.is_alive():
+        seconds.append(voice.get("/health").elapsed.total_seconds())
+    # The median: on a busy machine any single answer may wait for a core.
+    assert sorted(seconds)[len(seconds) // 2] < 0.05
+
+
+def test_the_document_describes_what_is_answered(voice: httpx.Client) -> None:
+    document = voice.get("/openapi.json").json()
+    assert set(document["paths"]) == {"/health", "/livez", "/readyz", "/api/v1/generate"}
+    generate = document["paths"]["/api/v1/generate"]["post"]
+    assert set(generate["responses"]) == {"200", "400", "401", "413", "415", "422", "503", "504"}
+    assert set(generate["responses"]["200"]["content"]) == {"audio/wav"}
+    for status in ("400", "401", "413", "415", "422", "503", "504"):
+        schema = generate["responses"][status]["content"]["application/json"]["schema"]
+        assert schema == {"$ref": "#/components/schemas/ErrorBody"}
+    assert set(document["paths"]["/health"]["get"]["responses"]) == {"200", "503"}
+
+
+def test_the_document_describes_every_field(voice: httpx.Client) -> None:
+    schemas = voice.get("/openapi.json").json()["components"]["schemas"]
+    fields = schemas["GenerateRequest"]["properties"]
+    assert set(fields) == {"text", "voice", "format", "sample_rate", "speed"}
+    assert all(field["description"] for field in fields.values())
+
+
+def test_the_document_names_a_key_only_when_one_is_demanded() -> None:
+    with serving(create_app(ServiceSettings(server_key="k3y"))) as client:
+        headers = {"Authorization": "Bearer k3y"}
+        document = client.get("/openapi.json", headers=headers).json()
+    security = document["paths"]["/api/v1/generate"]["post"]["security"]
+    assert security == [{"HTTPBearer": []}, {"xi-api-key": []}, {"X-API-Key": []}]
+
+
+def test_the_documentation_can_be_read(voice: httpx.Client) -> None:
+    assert voice.get("/docs").status_code == 200

@@ -1,0 +1,162 @@
+from pathlib import Path
+
+import pytest
+
+from service import settings as settings_module
+from service.errors import SettingsError
+from service.settings import ServiceSettings, read_settings
+
+
+@pytest.fixture(autouse=True)
+def on_a_bare_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the tests out of any container they may run in."""
+    monkeypatch.setattr(settings_module, "CONTAINER_MARKS", ())
+
+
+@pytest.fixture
+def secrets(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def test_nothing_needs_to_be_set(secrets: Path) -> None:
+    assert read_settings(secrets) == ServiceSettings()
+
+
+def test_the_defaults_are_private_and_audible() -> None:
+    settings = ServiceSettings()
+    assert (settings.enabled, settings.mode, settings.basic_voice) == (True, "offline", True)
+    assert (settings.host, settings.port, settings.server_key) == ("127.0.0.1", 8000, None)
+    assert (settings.deadline_seconds, settings.stall_seconds) == (8, 5)
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    undocumented = [
+        name for name, field in ServiceSettings.model_fields.items() if not field.description
+    ]
+    assert undocumented == []
+
+
+def test_the_environment_is_read(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SESAME_PORT", "8123")
+    assert read_settings(secrets).port == 8123
+
+
+def test_an_empty_variable_counts_as_unset(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SESAME_SERVER_KEY", "")
+    assert read_settings(secrets).server_key is None
+
+
+def test_a_secret_file_wins_over_the_environment(
+    secrets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (secrets / "SESAME_SERVER_KEY").write_text("from the file\n")
+    monkeypatch.setenv("SESAME_SERVER_KEY", "from the environment")
+    key = read_settings(secrets).server_key
+    assert key is not None
+    assert key.get_secret_value() == "from the file"
+
+
+def test_the_folder_of_secrets_need_not_exist(secrets: Path) -> None:
+    assert read_settings(secrets / "absent").server_key is None
+
+
+def test_a_secret_file_that_cannot_be_used_is_refused(secrets: Path, tmp_path: Path) -> None:
+    (secrets / "SESAME_SERVER_KEY").mkdir()
+    with pytest.raises(SettingsError, match=f"a secret file in {tmp_path} cannot be read"):
+        read_settings(secrets)
+
+
+def test_a_secret_file_of_other_bytes_is_refused(secrets: Path) -> None:
+    (secrets / "SESAME_SERVER_KEY").write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match="cannot be read: it is not UTF-8"):
+        read_settings(secrets)
+
+
+def test_an_empty_secret_file_is_refused(secrets: Path) -> None:
+    (secrets / "SESAME_SERVER_KEY").write_text("\n")
+    with pytest.raises(SettingsError, match="SESAME_SERVER_KEY: an empty key"):
+        read_settings(secrets)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "refusal"),
+    [
+        ("SESAME_PORT", "http", r"SESAME_PORT=http: .*integer.* 1 to 65535\."),
+        ("SESAME_PORT", "0", r"SESAME_PORT=0: .*greater than or equal to 1\. "),
+        ("SESAME_PORT", "65536", r"SESAME_PORT=65536: .*less than or equal to 65535\. "),
+        ("SESAME_ENABLED", "perhaps", r"SESAME_ENABLED=perhaps: .*boolean.* true or false\."),
+        ("SESAME_MODE", "online", "SESAME_MODE=online: no remote rung exists yet in this version"),
+        ("SESAME_MODE", "of", "SESAME_MODE=of: .*'offline' or 'online'"),
+        ("SESAME_BASIC_VOICE", "false", "no rung could ever speak"),
+        ("SESAME_SERVER_KEY", "local", "SESAME_SERVER_KEY: .*`local` both mean"),
+        ("SESAME_DEADLINE_SECONDS", "0", "SESAME_DEADLINE_SECONDS=0: .*greater than 0"),
+        ("SESAME_DEADLINE_SECONDS", "nan", "SESAME_DEADLINE_SECONDS=nan: .*finite"),
+        ("SESAME_STALL_SECONDS", "601", "SESAME_STALL_SECONDS=601: .*less than or equal to 600"),
+        ("SESAME_PROT", "1", "SESAME_PROT is not a setting .*did you mean SESAME_PORT?"),
+        ("SESAME_XYZZY", "1", "SESAME_XYZZY is not a setting .*known are: SESAME_ENABLED, "),
+    ],
+)
+def test_a_value_that_cannot_be_served_is_refused_by_name(
+    variable: str, value: str, refusal: str, secrets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError, match=refusal):
+        read_settings(secrets)
+
+
+@pytest.mark.parametrize("variable", ["SESAME_URL", "SESAME_API_KEY"])
+def test_the_variables_of_mayas_backend_are_ignored(
+    variable: str, secrets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "http://localhost:8000/api/v1/generate")
+    assert read_settings(secrets) == ServiceSettings()
+
+
+def test_all_problems_are_told_at_once(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SESAME_PORT", "http")
+    monkeypatch.setenv("SESAME_STALL_SECONDS", "soon")
+    with pytest.raises(SettingsError) as refused:
+        read_settings(secrets)
+    assert len(refused.value.message.splitlines()) == 2
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "example.org"])
+def test_a_public_bind_without_a_key_is_refused(
+    host: str, secrets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SESAME_HOST", host)
+    with pytest.raises(SettingsError, match=f"SESAME_HOST={host}: .*set SESAME_SERVER_KEY"):
+        read_settings(secrets)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_loopback_needs_no_key(host: str, secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SESAME_HOST", host)
+    assert read_settings(secrets).host == host
+
+
+def test_a_public_bind_with_a_key_is_served(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (secrets / "SESAME_SERVER_KEY").write_text("a long random value")
+    monkeypatch.setenv("SESAME_HOST", "0.0.0.0")
+    assert read_settings(secrets).server_key is not None
+
+
+def test_in_a_container_the_published_port_decides(
+    secrets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings_module, "CONTAINER_MARKS", (tmp_path,))
+    monkeypatch.setenv("SESAME_HOST", "0.0.0.0")
+    assert read_settings(secrets).server_key is None
+
+
+def test_a_refusal_never_shows_the_key(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (secrets / "SESAME_SERVER_KEY").write_text("hunter2")
+    monkeypatch.setenv("SESAME_PORT", "http")
+    with pytest.raises(SettingsError) as refused:
+        read_settings(secrets)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        ServiceSettings().port = 1

@@ -1,0 +1,85 @@
+"""Who may import whom. The rooms and their arrows are drawn in docs/concepts/architecture.md."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+ROOMS = ("provision", "service", "checks")
+
+MAY_IMPORT = {
+    "service.api": {"api", "engines", "settings", "errors", "audio", "text", "voices", "logs"},
+    "service.engines": {"engines", "settings", "errors", "audio", "text", "voices"},
+    "service.voices": {"voices", "errors"},
+    "service.text": {"errors"},
+    "service.audio": {"errors"},
+    "service.settings": {"errors"},
+    "service.errors": set(),
+    "service.probe": set(),
+}
+"""What of our own each part of the service may use, besides the package's version."""
+
+
+def modules(room: str) -> Iterator[tuple[str, Path]]:
+    for path in sorted((PROJECT / room).rglob("*.py")):
+        parts = path.relative_to(PROJECT).with_suffix("").parts
+        yield ".".join(parts).removesuffix(".__init__"), path
+
+
+def imports(path: Path) -> set[str]:
+    """Return the absolute names that a file imports, at any depth of its code."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide who is imported"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_programs_never_import_each_other(room: str) -> None:
+    others = set(ROOMS) - {room}
+    for module, path in modules(room):
+        for name in imports(path):
+            assert name.partition(".")[0] not in others, f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("part", MAY_IMPORT)
+def test_the_service_is_imported_downwards_only(part: str) -> None:
+    allowed = MAY_IMPORT[part]
+    for module, path in modules("service"):
+        if module != part and not module.startswith(f"{part}."):
+            continue
+        for name in imports(path):
+            if name.startswith("service.") and name != "service.__version__":
+                assert name.split(".")[1] in allowed, f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_nothing_imports_torch(room: str) -> None:
+    for module, path in modules(room):
+        assert "torch" not in {name.partition(".")[0] for name in imports(path)}, module
+
+
+@pytest.mark.parametrize("room", ["service", "provision"])
+def test_only_settings_read_the_environment(room: str) -> None:
+    for module, path in modules(room):
+        if module != f"{room}.settings":
+            text = path.read_text(encoding="utf-8")
+            assert "os.environ" not in text, module
+            assert "getenv" not in text, module
+
+
+def test_pure_parts_of_provision_know_nothing_of_pyinfra() -> None:
+    for module, path in modules("provision"):
+        if module.rpartition(".")[2].startswith("_"):
+            assert not any(name.startswith("pyinfra") for name in imports(path)), module
+
+
+def test_deploy_reads_as_a_table_of_contents() -> None:
+    lines = (PROJECT / "deploy.py").read_text(encoding="utf-8").splitlines()
+    assert len(lines) < 50
