@@ -26,7 +26,7 @@ def answer_of(*rungs: Rung, **settings: Any) -> httpx.Response:
 def duration(answer: httpx.Response) -> float:
     assert answer.status_code == 200, answer.text
     with wave.open(io.BytesIO(answer.content)) as file:
-        return file.getnframes() / file.getframerate()
+        return float(file.getnframes() / file.getframerate())
 
 
 def test_the_guides_own_request_is_answered_with_a_wav(voice: httpx.Client) -> None:

@@ -2,6 +2,7 @@ import threading
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from service import __version__
 from service.app import create_app
@@ -125,7 +126,7 @@ def test_the_document_describes_every_field(voice: httpx.Client) -> None:
 
 
 def test_the_document_names_a_key_only_when_one_is_demanded() -> None:
-    with serving(create_app(ServiceSettings(server_key="k3y"))) as client:
+    with serving(create_app(ServiceSettings(server_key=SecretStr("k3y")))) as client:
         headers = {"Authorization": "Bearer k3y"}
         document = client.get("/openapi.json", headers=headers).json()
     security = document["paths"]["/api/v1/generate"]["post"]["security"]

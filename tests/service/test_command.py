@@ -1,0 +1,127 @@
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from service import __version__
+from service.settings import PREFIX
+from tests.service.held import TIMEOUT, HeldEspeak
+
+
+def environment(more: Mapping[str, str]) -> dict[str, str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    return {**clean, **more}
+
+
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "service", *arguments],
+        env=environment(variables),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT,
+    )
+
+
+@contextmanager
+def running(
+    **variables: str,
+) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+    """Run the command until it listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service"],
+        env=environment({"SESAME_PORT": str(port), **variables}),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    try:
+        for line in process.stderr:
+            if "Uvicorn running" in line:
+                break
+        url = f"http://127.0.0.1:{port}"
+        with httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=False) as client:
+            yield process, client
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_version_is_told() -> None:
+    assert run("--version").stdout == f"{__version__}\n"
+
+
+def test_checking_the_settings_says_what_would_be_done() -> None:
+    checked = run("--check-settings", SESAME_SERVER_KEY="hunter2", SESAME_PORT="8123")
+    assert checked.returncode == 0
+    assert "rungs:      basic\n" in checked.stdout
+    assert "bind:       127.0.0.1:8123\n" in checked.stdout
+    assert "server key: required\n" in checked.stdout
+    assert "hunter2" not in checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["--check-settings"]])
+def test_settings_that_cannot_be_served_end_with_two_and_no_traceback(arguments: list[str]) -> None:
+    refused = run(*arguments, SESAME_MODE="online")
+    assert refused.returncode == 2
+    assert "SESAME_MODE=online: no remote rung exists yet" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_the_command_serves() -> None:
+    with running() as (_, client):
+        assert client.get("/health").json()["status"] == "degraded"
+
+
+def test_without_espeak_it_serves_and_says_what_is_missing() -> None:
+    with running(PATH="/nonexistent") as (_, client):
+        answer = client.get("/health")
+    assert answer.status_code == 503
+    assert "apt-get install espeak-ng" in answer.json()["engines"][0]["reason"]
+
+
+def test_a_stop_finishes_what_is_being_spoken(held_espeak: HeldEspeak) -> None:
+    path = f"{held_espeak.command.parent}:{os.environ['PATH']}"
+    with running(PATH=path) as (process, client):
+        held_espeak.hold()
+        answers: list[httpx.Response] = []
+        asking = threading.Thread(
+            target=lambda: answers.append(client.post("/api/v1/generate", json={"text": "Hello"}))
+        )
+        asking.start()
+        held_espeak.started()
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "Shutting down" in line:
+                break
+        held_espeak.let_go()
+        asking.join()
+        process.wait(TIMEOUT)
+    assert answers[0].status_code == 200
+    assert answers[0].content.startswith(b"RIFF")
+    assert process.returncode == -signal.SIGTERM
+
+
+def test_the_log_is_one_line_an_event_and_never_tells_the_text_or_the_key() -> None:
+    with running(SESAME_SERVER_KEY="hunter2") as (process, client):
+        headers = {"X-API-Key": "hunter2", "X-Request-Id": "seven"}
+        client.post("/api/v1/generate", json={"text": "a secret of mine"}, headers=headers)
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=TIMEOUT)
+    told = [line for line in log.splitlines() if "id=seven" in line]
+    assert len(told) == 1
+    assert "status=200" in told[0]
+    assert "engine=basic" in told[0]
+    assert "secret" not in log
+    assert "hunter2" not in log

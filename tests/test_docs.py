@@ -1,0 +1,126 @@
+"""The documentation, held to the code."""
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from checks.__main__ import _parser
+from checks.run import CHECKS
+from provision._distribution import DISTRIBUTIONS
+from provision.settings import SECRET_NAMES, DeploySettings
+from service.api.refusals import REFUSALS, Refusal
+from service.api.sesame import GenerateRequest
+from service.app import create_app
+from service.settings import PREFIX, ServiceSettings
+
+PROJECT = Path(__file__).resolve().parent.parent
+NONE = "–"  # noqa: RUF001 (how the tables say that there is no default)
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+
+
+def page(name: str) -> str:
+    return (PROJECT / "docs" / name).read_text(encoding="utf-8")
+
+
+def table_rows(text: str) -> dict[str, list[str]]:
+    """Return the cells after the first, by the first, of each table row that begins with a code."""
+    rows = {}
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        if line.startswith("| `"):
+            rows[cells[0].strip("`")] = cells[1:]
+    return rows
+
+
+def openapi() -> dict[str, Any]:
+    """Return what the service says of itself."""
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(create_app(ServiceSettings()))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.get("/openapi.json")
+
+    described: dict[str, Any] = asyncio.run(ask()).json()
+    return described
+
+
+def test_every_setting_of_a_deploy_is_documented_with_its_default() -> None:
+    rows = table_rows(page("reference/settings.md"))
+    for name, field in DeploySettings.model_fields.items():
+        default = NONE if field.default is None else f"`{field.default}`"
+        assert rows[name][0] == default, name
+
+
+def test_every_variable_of_the_service_is_documented_with_its_default() -> None:
+    rows = table_rows(page("reference/settings.md"))
+    for name, field in ServiceSettings.model_fields.items():
+        plain = str(field.default).lower().removesuffix(".0")
+        default = NONE if field.default is None else f"`{plain}`"
+        assert rows[PREFIX + name.upper()][0] == default, name
+
+
+def test_no_setting_is_documented_that_does_not_exist() -> None:
+    known = set(DeploySettings.model_fields)
+    known |= {PREFIX + name.upper() for name in ServiceSettings.model_fields}
+    assert set(table_rows(page("reference/settings.md"))) == known
+
+
+def test_every_secret_is_documented() -> None:
+    for name in SECRET_NAMES:
+        assert name in page("reference/settings.md")
+
+
+def test_every_route_and_field_is_documented() -> None:
+    text = page("reference/api.md")
+    rows = table_rows(text)
+    for field in GenerateRequest.model_fields:
+        assert field in rows
+    documented = set(re.findall(r"`(GET|POST) (/[^`]*)`", text))
+    generated = {("GET", "/docs"), ("GET", "/openapi.json")}
+    described = {
+        (method.upper(), path) for path, methods in openapi()["paths"].items() for method in methods
+    }
+    assert documented == described | generated
+
+
+@pytest.mark.parametrize(
+    "refusal", [refusal for refusal in REFUSALS.values() if refusal.status != 499]
+)
+def test_every_error_is_documented_with_its_status(refusal: Refusal) -> None:
+    rows = [line for line in page("reference/api.md").splitlines() if line.startswith("| ")]
+    assert any(
+        str(refusal.status) in row.split("|")[1] and f"`{refusal.code}`" in row for row in rows
+    )
+
+
+def test_every_option_of_the_checks_is_documented() -> None:
+    text = page("reference/checks.md")
+    for action in _parser()._actions:
+        for option in action.option_strings:
+            assert option in text or option in {"-h", "--help"}, option
+    for group in CHECKS:
+        assert f"| `{group}` |" in text
+
+
+def test_the_readme_names_every_distribution() -> None:
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    for row in DISTRIBUTIONS:
+        assert row.name in readme
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_link_leads_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (path.parent / target).exists(), target
+
+
+def test_every_make_target_that_the_pages_name_exists() -> None:
+    makefile = (PROJECT / "Makefile").read_text(encoding="utf-8")
+    for path in PAGES:
+        for target in re.findall(r"\bmake ([a-z]+)\b", path.read_text(encoding="utf-8")):
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{path.name}: make {target}"
