@@ -23,12 +23,13 @@ def failure_lines(report: Mapping[str, Any]) -> list[str]:
     """Return what a failed report has to say, a line each: what was seen and what to do."""
     if "error" in report:
         return [f"the check program could not run: {report['error']}"]
-    lines = []
+    lines: list[str] = []
     for check in report.get("checks", []):
         if check["verdict"] != "met":
             lines.append(f"{MARKS[check['verdict']]} {check['name']}: {check['detail']}")
-            if check.get("next"):
-                lines.append(f"    → {check['next']}")
+            step = f"    → {check['next']}"
+            if check["next"] and step not in lines:
+                lines.append(step)
     return lines or ["the check program reported no reason"]
 
 
@@ -62,10 +63,12 @@ def draw_stopped() -> list[str]:
 
 def _try_it(settings: DeploySettings) -> str:
     words = ["curl", "-o", "hello.wav", "-H", "Content-Type: application/json"]
-    if settings.secrets:
-        words += ["-H", "Authorization: Bearer KEY"]
     words += ["-d", '{"text":"Hello from Maya"}', f"{settings.public_url}/api/v1/generate"]
-    return shlex.join(words)
+    if "SESAME_SERVER_KEY" not in settings.secrets:
+        return shlex.join(words)
+    # On standard input: a key in an argument can be read by every user of the machine.
+    header = "printf 'Authorization: Bearer %s' \"$SESAME_SERVER_KEY\""
+    return f"{header} | {shlex.join([*words, '-H', '@-'])}"
 
 
 def _draw(rows: Mapping[str, str]) -> list[str]:

@@ -23,6 +23,7 @@ Commands = Generator[str | PyinfraCommand, None, None]
 APT_GET = "DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300"
 DAEMON_LOG = "/var/log/dockerd.log"
 DAEMON_TIMEOUT_SECONDS = 60
+PREVIOUS = f"{HOME}/.previous"
 
 
 def script(*lines: str) -> StringCommand:
@@ -254,20 +255,27 @@ def install_release(release: Release) -> Commands:
         f"{{ cat {following}/answer >&2; rm -rf {following}; "
         'echo "The service refuses these settings; nothing was switched over." >&2; exit 1; }'
     )
-    moves = [f"mv -f {following}/{file.path} {HOME}/{file.path}" for file in release.files]
     yield script(
-        f"install -d -m 711 {HOME}/secrets",
-        *moves,
+        f"rm -rf {PREVIOUS}",
+        f"install -d -m 755 {PREVIOUS}",
+        f"install -d -m 711 {PREVIOUS}/secrets {HOME}/secrets",
+        *(f"if [ -f {path} ]; then cp -p {path} {_previous(path)}; fi" for path in paths),
+        *(f"mv -f {following}/{file.path} {HOME}/{file.path}" for file in release.files),
         *(f"rm -f {path}" for path in release.unwanted),
         f"rm -rf {following}",
     )
+
+
+def _previous(path: str) -> str:
+    return path.replace(HOME, PREVIOUS, 1)
 
 
 @operation()
 def start_release(release: Release, timeout_seconds: int) -> Commands:
     """Start a release and wait until it is healthy.
 
-    When it does not become healthy, its last words are printed and the host fails.
+    When it does not become healthy, its last words are printed, the release that ran before is
+    started again, and the host fails.
 
     + release: the release whose files are in place
     + timeout_seconds: how long it may take
@@ -282,11 +290,13 @@ def start_release(release: Release, timeout_seconds: int) -> Commands:
     if all(settled.values()):
         host.noop(f"{CONTAINER}: {', '.join(settled)}")
         return
-    yield script(
+    up = (
         f"docker compose --project-directory {HOME} --file {HOME}/{COMPOSE_FILE} up --detach "
-        f"--remove-orphans --wait --wait-timeout {timeout_seconds} > {HOME}/.start 2>&1 && "
-        f"{{ rm -f {HOME}/.start; exit 0; }}",
-        f"cat {HOME}/.start >&2; rm -f {HOME}/.start",
+        f"--remove-orphans --wait --wait-timeout {timeout_seconds} > {HOME}/.start 2>&1"
+    )
+    yield script(
+        f"if {up}; then rm -rf {HOME}/.start {PREVIOUS}; exit 0; fi",
+        f"cat {HOME}/.start >&2",
         'echo "--- last words of the service ---" >&2',
         f"docker logs --tail 30 {CONTAINER} >&2 2>&1 || true",
         'echo "--- last health checks ---" >&2',
@@ -294,7 +304,18 @@ def start_release(release: Release, timeout_seconds: int) -> Commands:
         "'{{if .State.Health}}{{range .State.Health.Log}}{{.Output}}{{end}}{{end}}' "
         f"{CONTAINER} >&2 || true",
         f'echo "The service did not become healthy within {timeout_seconds} s. Mend what its last '
-        f'words say and deploy again, or give it longer: start_timeout_seconds." >&2',
+        'words say and deploy again, or give it longer: start_timeout_seconds." >&2',
+        f"if [ -f {PREVIOUS}/{COMPOSE_FILE} ]; then",
+        f"  rm -f {' '.join([*release.wanted, *release.unwanted])}",
+        f"  cp -pR {PREVIOUS}/. {HOME}/",
+        f"  if {up}; then",
+        '    echo "Rolled back: the release that ran before speaks again." >&2',
+        "  else",
+        f"    cat {HOME}/.start >&2",
+        '    echo "Rolled back, but the release that ran before does not start either." >&2',
+        "  fi",
+        "fi",
+        f"rm -rf {HOME}/.start {PREVIOUS}",
         "exit 1",
     )
 
@@ -306,4 +327,4 @@ def stop_service() -> Commands:
     if container is None or container["status"] != "running":
         host.noop(f"{CONTAINER}: not running")
         return
-    yield f"docker stop --time 30 {CONTAINER}"
+    yield f"docker stop --time 30 {CONTAINER} && rm -rf {PREVIOUS}"

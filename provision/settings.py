@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     IPvAnyAddress,
     SecretStr,
+    TypeAdapter,
     ValidationError,
     field_validator,
     model_validator,
@@ -132,6 +133,11 @@ class DeploySettings(BaseModel):
                 raise ValueError(f"{name} is no variable of the service: they begin with SESAME_")
             if re.search(r"['\x00-\x1f\x7f]", value):
                 raise ValueError(f"{name} holds a quote or a control character: remove it")
+        try:
+            TypeAdapter(bool).validate_python(variables.get("SESAME_ENABLED", "true"))
+        except ValidationError:
+            value = variables["SESAME_ENABLED"]
+            raise ValueError(f"SESAME_ENABLED={value} is neither true nor false") from None
         return variables
 
     @field_validator("secrets")
@@ -164,7 +170,7 @@ class DeploySettings(BaseModel):
     @property
     def enabled(self) -> bool:
         """Whether the voice is to run at all (the guide's ``SESAME_ENABLED``)."""
-        return self.service_env.get("SESAME_ENABLED", "true").lower() not in {"false", "0", "no"}
+        return TypeAdapter(bool).validate_python(self.service_env.get("SESAME_ENABLED", "true"))
 
     @property
     def local_host(self) -> str:

@@ -4,6 +4,7 @@ It imports nothing of the service, so that it starts fast; exit code 0 on HTTP 2
 """
 
 import sys
+from contextlib import closing
 from http.client import HTTPConnection, HTTPException
 from urllib.parse import urlsplit
 
@@ -21,9 +22,9 @@ def main(arguments: list[str]) -> int:
     if parts.scheme != "http" or not parts.hostname:
         return _fail(f"not an http:// URL: {url}")
     try:
-        connection = HTTPConnection(parts.hostname, parts.port, timeout=TIMEOUT)
-        connection.request("GET", parts.path or "/")
-        status = connection.getresponse().status
+        with closing(HTTPConnection(parts.hostname, parts.port, timeout=TIMEOUT)) as connection:
+            connection.request("GET", parts.path or "/")
+            status = connection.getresponse().status
     except (OSError, HTTPException, ValueError) as error:
         return _fail(f"{url}: {type(error).__name__}: {error}")
     return 0 if status == 200 else _fail(f"{url}: HTTP {status}")

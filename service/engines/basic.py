@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import struct
+import unicodedata
 from asyncio import StreamReader, StreamWriter
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator, Iterable
@@ -39,7 +40,7 @@ COMPLAINT_BYTES = 400
 BUDGET_SECONDS = 10.0
 BUDGET_SECONDS_A_CHARACTER = 1.5
 
-# espeak-ng 1.51 overruns a buffer on 100 dotted letters in a row ("A.A.A.").
+# espeak-ng 1.51 and 1.52 overrun a buffer on 100 dotted letters in a row ("A.A.A.").
 LONGEST_RUN = re.compile(r"(\S{60})(?=\S)")
 
 logger = logging.getLogger(__name__)
@@ -101,8 +102,9 @@ class BasicVoice:
             yield np.concatenate(held)
 
     async def _utter(self, text: str, voice: BasicVoiceTable) -> AsyncGenerator[Samples]:
-        budget = BUDGET_SECONDS + BUDGET_SECONDS_A_CHARACTER * len(text)  # seconds
-        async with _espeak(self._command, text, voice) as output:
+        plain = _plain(text)
+        budget = BUDGET_SECONDS + BUDGET_SECONDS_A_CHARACTER * len(plain)  # seconds
+        async with _espeak(self._command, plain, voice) as output:
             rate = await _wav_rate(output)
             converter = Converter(rate, SAMPLE_RATE)
             left = int(budget * rate) * 2  # bytes
@@ -131,7 +133,7 @@ class BasicVoice:
     async def _observe(self) -> None:
         before, self._state = self._state, await self._self_test()
         if self._state != before:
-            logger.info("rung basic is %s, reason: %s", self._state.name, self._state.reason)
+            logger.info("rung basic is %s: %s", self._state.name, self._state.reason or "it spoke")
 
     async def _self_test(self) -> EngineState:
         if shutil.which(self._command) is None:
@@ -160,7 +162,7 @@ async def _espeak(command: str, text: str, voice: BasicVoiceTable) -> AsyncGener
     stdout = cast("StreamReader", process.stdout)
     complaints = asyncio.create_task(_complaints(cast("StreamReader", process.stderr)))
     try:
-        stdin.write(_plain(text).encode())
+        stdin.write(text.encode())
         stdin.close()
         yield stdout
         async with asyncio.timeout(LONGEST_WAIT):
@@ -199,8 +201,13 @@ async def _start(command: str, voice: BasicVoiceTable) -> Process:
 
 
 def _plain(text: str) -> str:
-    """Take away what espeak-ng reads as more than text: phonemes in brackets, endless runs."""
-    return LONGEST_RUN.sub(r"\1 ", text.replace("[[", "[ ["))
+    """Write a text so that espeak-ng reads all of it, and reads it as nothing but text.
+
+    Other digits than ASCII's would be silent, double brackets phonemes, endless runs a crash.
+    """
+    compatible = unicodedata.normalize("NFKC", text)
+    digits = "".join(str(unicodedata.decimal(character, character)) for character in compatible)
+    return LONGEST_RUN.sub(r"\1 ", digits.replace("[[", "[ ["))
 
 
 async def _complaints(stderr: StreamReader) -> str:

@@ -1,12 +1,14 @@
 """One run, several hosts over SSH: first, again, and with something broken. The order matters."""
 
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 
+from provision._image import image_tag
 from tests.integration.deploying import deploy
-from tests.integration.machines import Machine
+from tests.integration.machines import CERTIFICATES, Machine
 
 pytestmark = pytest.mark.integration
 
@@ -115,22 +117,25 @@ def test_settings_that_the_service_refuses_are_not_switched_over(
     assert deploy(folder, {host: {}}).changes == 0
 
 
-def test_a_service_that_never_becomes_healthy_fails_with_its_last_words(
-    fleet: Fleet, folder: Path
-) -> None:
+def test_a_release_that_never_becomes_healthy_is_rolled_back(fleet: Fleet, folder: Path) -> None:
     host = fleet[0]
-    image = host.run("docker inspect --format '{{.Config.Image}}' sesame-csm-offline").strip()
-    silent = f'FROM {image}\nCMD ["sh", "-c", "echo I cannot speak; exec sleep infinity"]\n'
-    host.write("/tmp/silent/Dockerfile", silent.encode())
-    host.run(f"docker tag {image} kept && docker build -q -t {image} /tmp/silent")
-    outcome = deploy(folder, {host: {"start_timeout_seconds": 10}})
+    running = host.run("docker inspect --format '{{.Config.Image}}' sesame-csm-offline").strip()
+    base = "sesame-csm-base:trixie"
+    authorities = [
+        hashlib.sha256(path.read_bytes()).hexdigest() for path in CERTIFICATES.glob("*.crt")
+    ]
+    mute = f'FROM {running}\nCMD ["sh", "-c", "echo I cannot speak; exec sleep infinity"]\n'
+    host.write("/tmp/mute/Dockerfile", mute.encode())
+    host.run(f"docker build -q -t {image_tag(base, sorted(authorities))} /tmp/mute")
+
+    outcome = deploy(folder, {host: {"base_image": base, "start_timeout_seconds": 10}})
     assert outcome.status == 1
     assert "I cannot speak" in outcome.said
     assert "did not become healthy within 10 s" in outcome.said
-
-    host.run(f"docker tag kept {image}")
-    again = deploy(folder, {host: {}})
-    assert again.status == 0, again.said
+    assert "the release that ran before speaks again" in outcome.said
+    assert health(host)["status"] == "degraded"
+    assert running in host.run("docker ps --format '{{.Image}}'")
+    assert deploy(folder, {host: {}}).changes == 0, "the rollback restored every file"
 
 
 def test_a_public_voice_demands_its_key_and_shows_it_nowhere(fleet: Fleet, folder: Path) -> None:

@@ -24,11 +24,8 @@ class HeldEspeak:
         self.command.write_text(SCRIPT.format(folder=folder, real=real))
         self.command.chmod(0o755)
         self._hold = folder / "hold"
-        self._release = folder / "release"
-        os.mkfifo(folder / "started")
-        os.mkfifo(self._release)
-        # Open both ways, so that neither side waits for the other to open it.
-        self._started = os.open(folder / "started", os.O_RDWR)
+        self._started = pipe(folder / "started")
+        self._release = pipe(folder / "release")
 
     def hold(self) -> None:
         self._hold.touch()
@@ -40,12 +37,19 @@ class HeldEspeak:
         return int(os.read(self._started, 100))
 
     def let_go(self) -> None:
-        """Let one held process speak."""
+        """Let the held process speak, and hold no other."""
         self._hold.unlink()
-        self._release.write_text("go\n")
+        os.write(self._release, b"go\n")
 
     def close(self) -> None:
         os.close(self._started)
+        os.close(self._release)
+
+
+def pipe(path: Path) -> int:
+    """Make a named pipe, open both ways: neither side waits for the other to open it."""
+    os.mkfifo(path)
+    return os.open(path, os.O_RDWR)
 
 
 def is_running(pid: int) -> bool:

@@ -23,6 +23,8 @@ def serving(app: ASGIApp) -> Iterator[httpx.Client]:
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     try:
         with httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=False) as client:
+            # The socket listens before the engines have started: the first answer says they have.
+            client.get("/livez")
             yield client
     finally:
         server.should_exit = True

@@ -99,6 +99,14 @@ async def test_phonemes_in_the_text_are_read_out_like_any_text(maya: Persona) ->
     np.testing.assert_array_equal(phonemes, text)
 
 
+@pytest.mark.parametrize(
+    "digits", ["١٢٣", "\uff11\uff12\uff13", "१२३", "\U0001d7d9\U0001d7da\U0001d7db"]
+)
+async def test_the_digits_of_every_script_are_read_out(digits: str, maya: Persona) -> None:
+    ours = await spoken(voice(), request_for(maya, "123"))
+    np.testing.assert_array_equal(await spoken(voice(), request_for(maya, digits)), ours)
+
+
 async def test_mark_up_in_the_text_is_not_interpreted(maya: Persona) -> None:
     comparison = await spoken(voice(), request_for(maya, "x <break time='3s'/> y"))
     assert not any(map(is_silent, np.array_split(comparison, 8)))

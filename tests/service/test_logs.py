@@ -18,13 +18,14 @@ def test_a_line_tells_when_how_bad_where_and_for_which_request() -> None:
 
 
 def test_a_traceback_tells_type_and_places_but_not_the_words() -> None:
+    said = "a secret of mine"
     try:
-        raise ValueError("a secret of mine")
+        int(said)
     except ValueError:
         text = OneLine().format(record("a defect", defect=True))
     assert text.endswith("ValueError")
     assert "test_logs.py" in text
-    assert "a secret of mine" not in text.replace('raise ValueError("a secret of mine")', "")
+    assert said not in text
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,13 @@ install -D -m 600 -o 0 -g 0 /dev/stdin /opt/sesame-csm/.next/maya.env.half && mv
 set -eu
 docker compose --file /opt/sesame-csm/.next/docker-compose.sesame-offline.yml run --rm --no-deps --no-TTY sesame-csm python -m service --check-settings > /opt/sesame-csm/.next/answer 2>&1 || { cat /opt/sesame-csm/.next/answer >&2; rm -rf /opt/sesame-csm/.next; echo "The service refuses these settings; nothing was switched over." >&2; exit 1; }
 set -eu
-install -d -m 711 /opt/sesame-csm/secrets
+rm -rf /opt/sesame-csm/.previous
+install -d -m 755 /opt/sesame-csm/.previous
+install -d -m 711 /opt/sesame-csm/.previous/secrets /opt/sesame-csm/secrets
+if [ -f /opt/sesame-csm/docker-compose.sesame-offline.yml ]; then cp -p /opt/sesame-csm/docker-compose.sesame-offline.yml /opt/sesame-csm/.previous/docker-compose.sesame-offline.yml; fi
+if [ -f /opt/sesame-csm/service.env ]; then cp -p /opt/sesame-csm/service.env /opt/sesame-csm/.previous/service.env; fi
+if [ -f /opt/sesame-csm/maya.env ]; then cp -p /opt/sesame-csm/maya.env /opt/sesame-csm/.previous/maya.env; fi
+if [ -f /opt/sesame-csm/secrets/SESAME_SERVER_KEY ]; then cp -p /opt/sesame-csm/secrets/SESAME_SERVER_KEY /opt/sesame-csm/.previous/secrets/SESAME_SERVER_KEY; fi
 mv -f /opt/sesame-csm/.next/docker-compose.sesame-offline.yml /opt/sesame-csm/docker-compose.sesame-offline.yml
 mv -f /opt/sesame-csm/.next/service.env /opt/sesame-csm/service.env
 mv -f /opt/sesame-csm/.next/maya.env /opt/sesame-csm/maya.env
@@ -67,13 +73,24 @@ rm -rf /opt/sesame-csm/.next
 
 # Start the service | Start the release
 set -eu
-docker compose --project-directory /opt/sesame-csm --file /opt/sesame-csm/docker-compose.sesame-offline.yml up --detach --remove-orphans --wait --wait-timeout 180 > /opt/sesame-csm/.start 2>&1 && { rm -f /opt/sesame-csm/.start; exit 0; }
-cat /opt/sesame-csm/.start >&2; rm -f /opt/sesame-csm/.start
+if docker compose --project-directory /opt/sesame-csm --file /opt/sesame-csm/docker-compose.sesame-offline.yml up --detach --remove-orphans --wait --wait-timeout 180 > /opt/sesame-csm/.start 2>&1; then rm -rf /opt/sesame-csm/.start /opt/sesame-csm/.previous; exit 0; fi
+cat /opt/sesame-csm/.start >&2
 echo "--- last words of the service ---" >&2
 docker logs --tail 30 sesame-csm-offline >&2 2>&1 || true
 echo "--- last health checks ---" >&2
 docker inspect --format '{{if .State.Health}}{{range .State.Health.Log}}{{.Output}}{{end}}{{end}}' sesame-csm-offline >&2 || true
 echo "The service did not become healthy within 180 s. Mend what its last words say and deploy again, or give it longer: start_timeout_seconds." >&2
+if [ -f /opt/sesame-csm/.previous/docker-compose.sesame-offline.yml ]; then
+  rm -f /opt/sesame-csm/docker-compose.sesame-offline.yml /opt/sesame-csm/service.env /opt/sesame-csm/maya.env /opt/sesame-csm/secrets/SESAME_SERVER_KEY
+  cp -pR /opt/sesame-csm/.previous/. /opt/sesame-csm/
+  if docker compose --project-directory /opt/sesame-csm --file /opt/sesame-csm/docker-compose.sesame-offline.yml up --detach --remove-orphans --wait --wait-timeout 180 > /opt/sesame-csm/.start 2>&1; then
+    echo "Rolled back: the release that ran before speaks again." >&2
+  else
+    cat /opt/sesame-csm/.start >&2
+    echo "Rolled back, but the release that ran before does not start either." >&2
+  fi
+fi
+rm -rf /opt/sesame-csm/.start /opt/sesame-csm/.previous
 exit 1
 
 # Verify the voice | Verify the voice: no changes
