@@ -10,7 +10,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	echo $$python; break; fi; done)
 PINS := constraints.txt service/constraints.txt
-PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+PIP_INSTALL := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check \
 	$(addprefix --constraint ,$(PINS))
 
 .PHONY: deploy test check lint types unit integration constraints clean

@@ -86,7 +86,6 @@ def choose_docker_source(
         engine: the parts of Docker that answer on the host, with their versions.
         packages: names of the installed packages.
         repository_answers: whether the host reaches Docker's own repository.
-
     """
     installed = installed_source(packages)
     missing = missing_parts(engine)

@@ -31,7 +31,6 @@ def image_tag(base: str, certificates: Iterable[str], project: Path = PROJECT) -
         base: the base image that the build starts from.
         certificates: SHA-256 of each extra certificate authority of the host.
         project: folder that holds the rooms.
-
     """
     digest = hashlib.sha256()
     for part in (base, *certificates):

@@ -3,10 +3,11 @@
 Pure functions. Knows nothing of pyinfra or of how an address is asked.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from provision._distribution import Distribution
-from provision._docker import DOCKER_REPOSITORY, Refusal
+from provision._docker import DOCKER_REPOSITORY, DockerSource, Refusal
 
 REGISTRY_IMAGE = "debian:trixie-slim"
 """The base image where a registry answers."""
@@ -47,18 +48,88 @@ def choose_base(base_image: str, unreachable: Mapping[str, str]) -> str:
     return candidates[-1]
 
 
-def refuse_silence(
-    needs: Mapping[str, tuple[str, str]], unreachable: Mapping[str, str]
-) -> list[Refusal]:
-    """Return a refusal for each needed address at which nobody answers.
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The addresses that one deploy may need, and which of them keep silent.
 
-    Args:
-        needs: by address, what it is for and what to do without it.
-        unreachable: by address, why it does not answer.
-
+    ``docker`` is None when Docker is complete; ``mirror``, when apt knows none; ``silent`` holds by
+    address why nobody answers there.
     """
-    return [
-        Refusal(f"{purpose}: {url} does not answer ({unreachable[url]})", remedy)
-        for url, (purpose, remedy) in needs.items()
-        if url in unreachable
-    ]
+
+    docker: str | None
+    mirror: str | None
+    release: str
+    index: str
+    silent: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def package(self) -> str:
+        """An address that answers when the package index does; small, unlike the index itself."""
+        return f"{self.index.rstrip('/')}/pip/"
+
+    def urls(self, remote_bases: Sequence[str], *, build: bool) -> list[str]:
+        """Return the addresses to ask.
+
+        Args:
+            remote_bases: base images that only a registry has.
+            build: whether the image is yet to be built.
+        """
+        urls = [self.docker] if self.docker else []
+        if self.mirror and (self.docker or build):
+            urls.append(release_file(self.mirror, self.release))
+        urls += [registry_of(base) for base in remote_bases]
+        return [*urls, self.package] if build else urls
+
+    def refusals(self, source: DockerSource, base: str | None, *, remote: bool) -> list[Refusal]:
+        """Return a refusal for each address that turned out to be needed and keeps silent.
+
+        Args:
+            source: where Docker comes from.
+            base: what the image is built on, or None when it is built.
+            remote: whether only a registry has the base.
+        """
+        refusals = []
+        if (self.docker and source == "distribution") or base == DEBOOTSTRAP:
+            refusals.append(self._refuse_mirror())
+        if self.docker and source == "docker":
+            refusals.append(
+                self._refuse(
+                    self.docker,
+                    "Docker comes from Docker's repository",
+                    "open the way to it, or give docker_source=distribution",
+                )
+            )
+        if base and remote:
+            refusals.append(
+                self._refuse(
+                    registry_of(base),
+                    f"the base image {base} comes from a registry",
+                    "open the way to it, or give base_image=debootstrap",
+                )
+            )
+        if base:
+            refusals.append(
+                self._refuse(
+                    self.package,
+                    "the image build installs Python packages",
+                    "open the way to it, or name a mirror as index-url in the host's /etc/pip.conf",
+                )
+            )
+        return [refusal for refusal in refusals if refusal is not None]
+
+    def _refuse_mirror(self) -> Refusal | None:
+        if self.mirror is None:
+            return Refusal(
+                f"apt knows no package mirror for {self.release}",
+                "add the distribution's own sources to /etc/apt/sources.list.d",
+            )
+        return self._refuse(
+            release_file(self.mirror, self.release),
+            "packages come from the host's mirror",
+            "mend the host's network or its apt sources; apt-get update shows the fault",
+        )
+
+    def _refuse(self, url: str, purpose: str, remedy: str) -> Refusal | None:
+        if url not in self.silent:
+            return None
+        return Refusal(f"{purpose}: {url} does not answer ({self.silent[url]})", remedy)

@@ -66,7 +66,6 @@ def render_release(settings: DeploySettings, image: str) -> Release:
     Args:
         settings: what the host is to become.
         image: name and tag of the service image.
-
     """
     secrets = tuple(
         ReleaseFile(f"secrets/{name}", f"{value.get_secret_value()}\n", "400", CONTAINER_USER)

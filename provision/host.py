@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyinfra import host, logger, state
-from pyinfra.api import deploy
 from pyinfra.facts.deb import DebPackages
 from pyinfra.facts.server import Arch, OsRelease
 
@@ -46,7 +45,6 @@ class HostPlan:
     image: str
 
 
-@deploy("Check the host")
 def check_host(settings: DeploySettings) -> HostPlan | None:
     """Settle how the host is deployed to, or name every reason why it cannot be.
 
@@ -58,7 +56,6 @@ def check_host(settings: DeploySettings) -> HostPlan | None:
 
     Raises:
         PyinfraError: no host is left.
-
     """
     survey = _Survey(settings)
     plan = survey.settle()
@@ -93,23 +90,28 @@ class _Survey:
         self._judge_port()
 
         repositories = host.get_fact(facts.AptRepositories)
-        mirror = find_mirror(repositories, distribution.codename)
         certificates = host.get_fact(facts.Certificates)
         built = self._find_built_base(certificates)
         self._judge_disk(resources, built=built is not None)
 
-        unreachable = self._ask_network(distribution, engine, mirror, built)
-        base = built or _network.choose_base(self.settings.base_image, unreachable)
+        network = self._ask_network(
+            docker=_network.docker_repository(distribution) if missing_parts(engine) else None,
+            mirror=find_mirror(repositories, distribution.codename),
+            release=distribution.codename,
+            build=built is None,
+        )
+        base = built or _network.choose_base(self.settings.base_image, network.silent)
         source = choose_docker_source(
             self.settings.docker_source,
             engine,
             host.get_fact(DebPackages),
-            repository_answers=_network.docker_repository(distribution) not in unreachable,
+            repository_answers=_network.docker_repository(distribution) not in network.silent,
         )
         if isinstance(source, Refusal):
             self.refusals.append(source)
             return None
-        self._judge_network(distribution, engine, source, mirror, base, built, unreachable)
+        remote = self._is_remote(base)
+        self.refusals += network.refusals(source, base if built is None else None, remote=remote)
         if self.refusals:
             return None
         return HostPlan(
@@ -117,7 +119,7 @@ class _Survey:
             distribution=distribution,
             architecture=architecture,
             docker_source=source,
-            mirror=mirror,
+            mirror=network.mirror,
             security_mirror=find_mirror(repositories, f"{distribution.codename}-security"),
             systemd=resources["systemd"],
             apparmor=resources["apparmor"],
@@ -210,65 +212,21 @@ class _Survey:
         return None
 
     def _ask_network(
-        self,
-        distribution: Distribution,
-        engine: Mapping[str, str],
-        mirror: str | None,
-        built: str | None,
-    ) -> dict[str, str]:
+        self, *, docker: str | None, mirror: str | None, release: str, build: bool
+    ) -> _network.Network:
         """Ask only what is still open, so that a settled host is deployed to without a network."""
-        urls: list[str] = []
-        if missing_parts(engine):
-            urls.append(_network.docker_repository(distribution))
-        if missing_parts(engine) or built is None:
-            urls += [_network.release_file(mirror, distribution.codename)] if mirror else []
-        if built is None:
-            bases = _network.candidate_bases(self.settings.base_image)
-            urls += [_network.registry_of(base) for base in bases if base != _network.DEBOOTSTRAP]
-            urls.append(self._package_index())
-        silent: dict[str, str] = host.get_fact(facts.Unreachable, urls=urls) if urls else {}
-        return {urls[int(number)]: reason for number, reason in silent.items()}
+        network = _network.Network(
+            docker=docker,
+            mirror=mirror,
+            release=release,
+            index=host.get_fact(facts.PackageIndex) or default_package_index(),
+        )
+        bases = _network.candidate_bases(self.settings.base_image) if build else ()
+        urls = network.urls([base for base in bases if self._is_remote(base)], build=build)
+        if urls:
+            silent = host.get_fact(facts.Unreachable, urls=urls)
+            network.silent.update({urls[int(number)]: why for number, why in silent.items()})
+        return network
 
-    def _package_index(self) -> str:
-        index = host.get_fact(facts.PackageIndex) or default_package_index()
-        return f"{index.rstrip('/')}/pip/"
-
-    def _judge_network(
-        self,
-        distribution: Distribution,
-        engine: Mapping[str, str],
-        source: DockerSource,
-        mirror: str | None,
-        base: str,
-        built: str | None,
-        unreachable: Mapping[str, str],
-    ) -> None:
-        needs: dict[str, tuple[str, str]] = {}
-        packages_from_mirror = bool(missing_parts(engine)) and source == "distribution"
-        if packages_from_mirror or (built is None and base == _network.DEBOOTSTRAP):
-            if mirror is None:
-                self._refuse(
-                    f"apt knows no package mirror for {distribution.codename}",
-                    "add the distribution's own sources to /etc/apt/sources.list.d",
-                )
-            else:
-                needs[_network.release_file(mirror, distribution.codename)] = (
-                    "packages come from the host's mirror",
-                    "mend the host's network or its apt sources; apt-get update shows the fault",
-                )
-        if missing_parts(engine) and source == "docker":
-            needs[_network.docker_repository(distribution)] = (
-                "Docker comes from Docker's repository",
-                "open the way to it, or give docker_source=distribution",
-            )
-        if built is None:
-            if base != _network.DEBOOTSTRAP:
-                needs[_network.registry_of(base)] = (
-                    f"the base image {base} comes from a registry",
-                    "open the way to it, or give base_image=debootstrap",
-                )
-            needs[self._package_index()] = (
-                "the image build installs Python packages",
-                "open the way to it, or name a mirror as index-url in the host's /etc/pip.conf",
-            )
-        self.refusals += _network.refuse_silence(needs, unreachable)
+    def _is_remote(self, base: str) -> bool:
+        return base != _network.DEBOOTSTRAP and not host.get_fact(facts.Image, tag=base)

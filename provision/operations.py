@@ -327,4 +327,4 @@ def stop_service() -> Commands:
     if container is None or container["status"] != "running":
         host.noop(f"{CONTAINER}: not running")
         return
-    yield f"docker stop --time 30 {CONTAINER} && rm -rf {PREVIOUS}"
+    yield f"docker stop --time 35 {CONTAINER} && rm -rf {PREVIOUS}"

@@ -202,7 +202,6 @@ class DeploySettings(BaseModel):
         Raises:
             DeployError: a setting is wrong or misspelled; the message names each one, its value
                 unless it may be secret, and the way out.
-
         """
         return cls.read(host.data.dict(), name=host.name)
 

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 
 from service import __version__
 from service.api import operations, refusals, sesame
-from service.api.borders import BodyLimit, RequestLog, ServerKey
+from service.api.borders import BodyLimit, CurlType, RequestLog, ServerKey
 from service.engines.basic import BasicVoice
 from service.engines.chain import Chain
 from service.engines.engine import Engine
@@ -73,7 +73,7 @@ def create_app(settings: ServiceSettings, engines: Sequence[Engine] | None = Non
 
 
 def _borders(settings: ServiceSettings) -> list[Middleware]:
-    borders = [Middleware(BodyLimit)]
+    borders = [Middleware(BodyLimit), Middleware(CurlType)]
     if settings.server_key is not None:
         borders.insert(0, Middleware(ServerKey, key=settings.server_key.get_secret_value()))
     return borders

@@ -1,4 +1,4 @@
-"""What every request passes before it is read: id and log line, server key, size limit.
+"""What every request passes before it is read: id and log line, server key, size, curl's type.
 
 Plain ASGI, and it knows no route but those that stay open.
 """
@@ -18,12 +18,13 @@ from service.api.refusals import refusal
 from service.errors import BodyTooLargeError, ServerKeyError
 from service.logs import fields, request_id
 
-__all__ = ["LARGEST_BODY", "BodyLimit", "RequestLog", "ServerKey", "note"]
+__all__ = ["LARGEST_BODY", "BodyLimit", "CurlType", "RequestLog", "ServerKey", "note"]
 
 LARGEST_BODY = 1024 * 1024  # bytes
 OPEN_PATHS = ("/", "/health", "/livez", "/readyz")
 # Asked every few seconds by whoever watches; only bad news is worth a line.
 QUIET_PATHS = ("/health", "/livez", "/readyz")
+FORM = "application/x-www-form-urlencoded"
 SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 logger = logging.getLogger(__name__)
@@ -144,3 +145,24 @@ class BodyLimit:
             return message
 
         await self._app(scope, receive_within_limit, send)
+
+
+class CurlType:
+    """Take curl's default content type for JSON: `curl -d '{"text": "…"}'` names a form.
+
+    Only where no browser speaks: with such a form any web page could post here, and a browser then
+    names the page's origin.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, its type mended."""
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            if headers.get("content-type") == FORM and "origin" not in headers:
+                mended = MutableHeaders(scope={**scope, "headers": list(scope["headers"])})
+                mended["content-type"] = "application/json"
+                scope = {**scope, "headers": mended.raw}
+        await self._app(scope, receive, send)

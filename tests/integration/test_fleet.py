@@ -27,6 +27,12 @@ def health(host: Machine, port: int = 8000) -> dict[str, object]:
     return answer
 
 
+def leftovers(host: Machine) -> set[str]:
+    """Return what lies in the deploy's folder beside a release."""
+    release = {"docker-compose.sesame-offline.yml", "maya.env", "secrets", "service.env"}
+    return set(host.run("ls -A /opt/sesame-csm").split()) - release
+
+
 def test_one_run_deploys_to_two_bare_hosts(fleet: Fleet, folder: Path) -> None:
     outcome = deploy(folder, {host: {} for host in fleet})
     assert outcome.status == 0, outcome.said
@@ -40,6 +46,12 @@ def test_the_second_run_changes_nothing(fleet: Fleet, folder: Path) -> None:
     assert outcome.status == 0, outcome.said
     assert outcome.changes == 0, outcome.said
     assert outcome.said.count("🟠 Basic Voice") == 2
+
+
+def test_a_limit_leaves_the_other_hosts_alone(fleet: Fleet, folder: Path) -> None:
+    outcome = deploy(folder, {host: {} for host in fleet}, "--limit", fleet[0].address)
+    assert outcome.status == 0, outcome.said
+    assert outcome.said.count("🟠 Basic Voice") == 1
 
 
 def test_the_guides_commands_work_on_the_host(fleet: Fleet) -> None:
@@ -104,6 +116,19 @@ def test_a_daemon_that_does_not_start_fails_alone_with_its_last_words(
     assert health(broken)["status"] == "degraded"
 
 
+def test_an_image_that_cannot_be_built_fails_with_the_builds_last_words(
+    fleet: Fleet, folder: Path
+) -> None:
+    host = fleet[0]
+    host.run("tar -c -T /dev/null | docker import - nothing:at-all")
+    outcome = deploy(folder, {host: {"base_image": "nothing:at-all"}})
+    assert outcome.status == 1
+    assert "/bin/sh" in outcome.said
+    assert "The image could not be built" in outcome.said
+    assert not leftovers(host)
+    assert deploy(folder, {host: {}}).changes == 0
+
+
 def test_settings_that_the_service_refuses_are_not_switched_over(
     fleet: Fleet, folder: Path
 ) -> None:
@@ -112,6 +137,7 @@ def test_settings_that_the_service_refuses_are_not_switched_over(
     assert outcome.status == 1
     assert "SESAME_DEADLINE_SECONDS" in outcome.said
     assert "nothing was switched over" in outcome.said
+    assert not leftovers(host)
     assert health(host)["status"] == "degraded"
     assert "soon" not in host.run("cat /opt/sesame-csm/service.env")
     assert deploy(folder, {host: {}}).changes == 0
@@ -125,14 +151,15 @@ def test_a_release_that_never_becomes_healthy_is_rolled_back(fleet: Fleet, folde
         hashlib.sha256(path.read_bytes()).hexdigest() for path in CERTIFICATES.glob("*.crt")
     ]
     mute = f'FROM {running}\nCMD ["sh", "-c", "echo I cannot speak; exec sleep infinity"]\n'
-    host.write("/tmp/mute/Dockerfile", mute.encode())
-    host.run(f"docker build -q -t {image_tag(base, sorted(authorities))} /tmp/mute")
+    host.write("/root/mute/Dockerfile", mute.encode())
+    host.run(f"docker build -q -t {image_tag(base, sorted(authorities))} /root/mute")
 
     outcome = deploy(folder, {host: {"base_image": base, "start_timeout_seconds": 10}})
     assert outcome.status == 1
     assert "I cannot speak" in outcome.said
     assert "did not become healthy within 10 s" in outcome.said
     assert "the release that ran before speaks again" in outcome.said
+    assert not leftovers(host)
     assert health(host)["status"] == "degraded"
     assert running in host.run("docker ps --format '{{.Image}}'")
     assert deploy(folder, {host: {}}).changes == 0, "the rollback restored every file"

@@ -185,14 +185,24 @@ def test_request_text_is_not_shown_in_an_error(voice: httpx.Client) -> None:
     assert "secret" not in answer.text
 
 
-@pytest.mark.parametrize(
-    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "nonsense"]
-)
+@pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data", "nonsense"])
 def test_a_content_type_that_is_not_json_is_refused(kind: str, voice: httpx.Client) -> None:
     answer = voice.post(ROUTE, content=b'{"text":"a"}', headers={"Content-Type": kind})
     error = answer.json()
     assert (answer.status_code, error["code"]) == (415, "content_type_refused")
     assert kind in error["error"]
+
+
+def test_curl_with_its_default_content_type_is_answered(voice: httpx.Client) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = voice.post(ROUTE, content=b'{"text":"a"}', headers=headers)
+    assert (answer.status_code, answer.content[:4]) == (200, b"RIFF")
+
+
+def test_a_form_that_a_browser_posts_is_refused(voice: httpx.Client) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "Origin": "http://evil.example"}
+    answer = voice.post(ROUTE, content=b'{"text":"a"}', headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (415, "content_type_refused")
 
 
 def test_errors_are_compact_json(voice: httpx.Client) -> None:
@@ -243,10 +253,11 @@ def test_a_voice_that_is_switched_off_is_offline() -> None:
 
 
 def test_the_log_tells_engine_lengths_and_times_but_not_the_text(
-    voice: httpx.Client, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with caplog.at_level(logging.INFO):
-        voice.post(ROUTE, json={"text": "a secret of mine"})
+    app = create_app(ServiceSettings(), [Rung(tone())])
+    with caplog.at_level(logging.INFO), serving(app) as client:
+        client.post(ROUTE, json={"text": "a secret of mine"})
     assert "engine=basic" in caplog.text
     assert "characters=16" in caplog.text
     assert "first_audio_ms=" in caplog.text
