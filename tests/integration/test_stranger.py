@@ -1,7 +1,9 @@
 """A stranger on a fresh machine follows the README: no Docker, no registry, no systemd."""
 
+import base64
 import io
 import json
+import shlex
 import subprocess
 import tarfile
 
@@ -9,10 +11,12 @@ import pytest
 
 from tests.integration.deploying import PROJECT
 from tests.integration.machines import Machine
+from tests.listening import PERSONAS, SAMPLE_RATE, UNDERSTOOD, Recogniser
 
 pytestmark = pytest.mark.integration
 
 CLONE = "/root/sesame-csm-deploy"
+GENERATE = "-X POST http://localhost:8000/api/v1/generate -H 'Content-Type: application/json'"
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +48,19 @@ def test_the_guides_commands_then_work(stranger: Machine) -> None:
     assert "sesame-csm" in stranger.run("docker ps | grep sesame-csm")
     health = json.loads(stranger.run("curl -sSf http://localhost:8000/health"))
     assert (health["status"], health["engine"]) == ("degraded", "basic")
-    stranger.run(
-        "curl -sSf -X POST http://localhost:8000/api/v1/generate "
-        "-H 'Content-Type: application/json' -d '{\"text\": \"Hello from Maya\"}' -o /tmp/hello.wav"
-    )
+    stranger.run(f'curl -sSf {GENERATE} -d \'{{"text": "Hello from Maya"}}\' -o /tmp/hello.wav')
     assert stranger.run("head -c 4 /tmp/hello.wav") == "RIFF"
+
+
+@pytest.mark.parametrize("persona", PERSONAS)
+def test_the_deployed_voice_is_understood(stranger: Machine, persona: str) -> None:
+    def speak(phrase: str) -> bytes:
+        wanted = json.dumps({"text": phrase, "voice": persona, "sample_rate": SAMPLE_RATE})
+        return base64.b64decode(
+            stranger.run(f"curl -sSf {GENERATE} -d {shlex.quote(wanted)} | base64 -w0")
+        )
+
+    assert Recogniser().share_understood(speak, count=4) >= UNDERSTOOD
 
 
 def test_make_deploy_again_changes_nothing(stranger: Machine) -> None:
