@@ -25,7 +25,7 @@ def test_the_first_plan_of_a_bare_host_is_the_golden_one(name: str, source: str)
     distribution = row(name)
     closed = CLOSED_NETWORK if source == "distribution" else ()
     plan = run_deploy(bare(distribution, unreachable=closed))
-    golden = PLANS / f"{distribution.codename}-{source}.sh"
+    golden = PLANS / f"{distribution.codename}-{source}.txt"
     if os.environ.get("UPDATE_PLANS"):
         golden.write_text(plan.text(), encoding="utf-8")
     assert not plan.failed
