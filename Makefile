@@ -38,11 +38,12 @@ integration: $(VENV)/.test
 
 $(VENV)/bin/python:
 	@if [ -z "$(PYTHON)" ]; then \
-		echo "Python 3.11 or later is needed, and none was found: apt-get install python3" >&2; exit 1; fi
+		echo "Python 3.11 or later is needed, and none was found: apt-get install python3 (on" \
+		"Ubuntu 22.04: python3.11)" >&2; exit 1; fi
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
-		echo "This Python cannot make virtual environments yet: installing python3-venv"; \
-		$(AS_ROOT) apt-get install -q -y python3-venv || { $(AS_ROOT) apt-get update -q && \
-		$(AS_ROOT) apt-get install -q -y python3-venv; }; }
+		echo "This Python cannot make virtual environments yet: installing $(PYTHON)-venv"; \
+		$(AS_ROOT) apt-get install -q -y $(PYTHON)-venv || { $(AS_ROOT) apt-get update -q && \
+		$(AS_ROOT) apt-get install -q -y $(PYTHON)-venv; }; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.deploy: $(VENV)/bin/python pyproject.toml service/requirements.txt $(PINS)

@@ -185,7 +185,9 @@ class Unreachable(FactBase[dict[str, str]]):
         return {}
 
     def process(self, output: list[str]) -> dict[str, str]:
-        return dict(line.strip().partition(" ")[::2] for line in output)
+        answers = (line.strip().partition(" ")[::2] for line in output)
+        # A registry asks even for its greeting who we are: that is an answer.
+        return {number: why for number, why in answers if not why.startswith("401 ")}
 
 
 class Certificates(FactBase[list[str]]):

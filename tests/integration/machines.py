@@ -31,6 +31,7 @@ PACKAGES = (
 START_TIMEOUT_SECONDS = 90
 CERTIFICATES = Path("/usr/local/share/ca-certificates")
 PIP_CONFIGURATION = Path("/etc/pip.conf")
+PIP_MARK = "a-password-of-the-package-index"
 
 # An engine inside may mount /proc for its containers only when nothing is mounted over parts of it.
 UNMASK = (
@@ -168,8 +169,8 @@ def _hand_over(host: Machine) -> None:
     for certificate in sorted(CERTIFICATES.glob("*.crt")):
         host.write(str(CERTIFICATES / certificate.name), certificate.read_bytes())
     host.run("update-ca-certificates")
-    if PIP_CONFIGURATION.exists():
-        host.write(str(PIP_CONFIGURATION), PIP_CONFIGURATION.read_bytes())
+    configuration = PIP_CONFIGURATION.read_text() if PIP_CONFIGURATION.exists() else ""
+    host.write(str(PIP_CONFIGURATION), f"{configuration}\n# {PIP_MARK}\n".encode(), 0o600)
 
 
 def _wait_for_ssh(host: Machine) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from provision._image import image_tag
 from tests.integration.deploying import deploy
-from tests.integration.machines import CERTIFICATES, Machine
+from tests.integration.machines import CERTIFICATES, PIP_MARK, Machine
 
 pytestmark = pytest.mark.integration
 
@@ -73,6 +73,16 @@ def test_the_container_is_confined(fleet: Fleet) -> None:
     assert "Read-only file system" in host.run(f"{run} touch /app/x", check=False)
     assert "not found" in host.run(f"{run} pip --version 2>&1", check=False)
     assert "127.0.0.1:8000" in host.run("docker port sesame-csm-offline")
+
+
+def test_no_layer_of_the_image_holds_the_hosts_pip_configuration(fleet: Fleet) -> None:
+    host = fleet[0]
+    image = host.run("docker inspect --format '{{.Config.Image}}' sesame-csm-offline").strip()
+    assert PIP_MARK in host.run("cat /etc/pip.conf")
+    host.run(f"docker save {image} > /root/image.tar")
+    assert host.run("grep -a -c pydantic_settings /root/image.tar").strip() != "0"
+    assert host.run(f"grep -a -c {PIP_MARK} /root/image.tar", check=False).strip() == "0"
+    host.run("rm /root/image.tar")
 
 
 def test_a_dry_run_says_so_and_changes_nothing(fleet: Fleet, folder: Path) -> None:
