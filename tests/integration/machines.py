@@ -164,8 +164,8 @@ def machine(release: str, key: Path, *, systemd: bool = True) -> Iterator[Machin
 
 def _hand_over(host: Machine) -> None:
     """Give the host what this machine's network needs, and the right to log in."""
-    public = host.key.with_suffix(".pub").read_bytes()
-    host.write("/root/.ssh/authorized_keys", public, 0o600)
+    public = host.key.with_suffix(".pub").read_text().strip()
+    host.run(f"umask 077; mkdir -p ~/.ssh; echo '{public}' > ~/.ssh/authorized_keys")
     for certificate in sorted(CERTIFICATES.glob("*.crt")):
         host.write(str(CERTIFICATES / certificate.name), certificate.read_bytes())
     host.run("update-ca-certificates")

@@ -48,13 +48,21 @@ class Plan:
         return text.rstrip() + "\n"
 
 
+class _Recorder(logging.Handler):
+    """Keeps what pyinfra says, without its colours."""
+
+    def __init__(self, said: list[str]) -> None:
+        super().__init__()
+        self._said = said
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._said.append(re.sub(r"\x1b\[[0-9;]*m", "", str(record.msg)))
+
+
 @contextmanager
 def _recorded() -> Iterator[list[str]]:
     said: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: said.append(  # type: ignore[method-assign]
-        re.sub(r"\x1b\[[0-9;]*m", "", str(record.msg))
-    )
+    handler = _Recorder(said)
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
