@@ -79,10 +79,10 @@ def test_no_layer_of_the_image_holds_the_hosts_pip_configuration(fleet: Fleet) -
     host = fleet[0]
     image = host.run("docker inspect --format '{{.Config.Image}}' sesame-csm-offline").strip()
     assert PIP_MARK in host.run("cat /etc/pip.conf")
-    host.run(f"docker save {image} > /root/image.tar")
-    assert host.run("grep -a -c pydantic_settings /root/image.tar").strip() != "0"
-    assert host.run(f"grep -a -c {PIP_MARK} /root/image.tar", check=False).strip() == "0"
-    host.run("rm /root/image.tar")
+    host.run(f"docker save {image} > /srv/image.tar")
+    assert host.run("grep -a -c pydantic_settings /srv/image.tar").strip() != "0"
+    assert host.run(f"grep -a -c {PIP_MARK} /srv/image.tar", check=False).strip() == "0"
+    host.run("rm /srv/image.tar")
 
 
 def test_a_dry_run_says_so_and_changes_nothing(fleet: Fleet, folder: Path) -> None:
@@ -161,8 +161,8 @@ def test_a_release_that_never_becomes_healthy_is_rolled_back(fleet: Fleet, folde
         hashlib.sha256(path.read_bytes()).hexdigest() for path in CERTIFICATES.glob("*.crt")
     ]
     mute = f'FROM {running}\nCMD ["sh", "-c", "echo I cannot speak; exec sleep infinity"]\n'
-    host.write("/root/mute/Dockerfile", mute.encode())
-    host.run(f"docker build -q -t {image_tag(base, sorted(authorities))} /root/mute")
+    host.write("/srv/mute/Dockerfile", mute.encode())
+    host.run(f"docker build -q -t {image_tag(base, sorted(authorities))} /srv/mute")
 
     outcome = deploy(folder, {host: {"base_image": base, "start_timeout_seconds": 10}})
     assert outcome.status == 1

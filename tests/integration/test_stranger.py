@@ -15,7 +15,7 @@ from tests.listening import PERSONAS, SAMPLE_RATE, UNDERSTOOD, Recogniser
 
 pytestmark = pytest.mark.integration
 
-CLONE = "/root/sesame-csm-deploy"
+CLONE = "/srv/sesame-csm-deploy"
 GENERATE = "-X POST http://localhost:8000/api/v1/generate -H 'Content-Type: application/json'"
 
 
