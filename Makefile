@@ -51,9 +51,10 @@ $(VENV)/.deploy: $(VENV)/bin/python pyproject.toml service/requirements.txt $(PI
 	@$(PIP_INSTALL) --editable .
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.deploy tests/requirements.txt
+$(VENV)/.test: $(VENV)/.deploy tests/requirements.txt tests/csm-oracles.txt service/csm/requirements.txt
 	@echo "Installing what the tests need into $(VENV) …"
-	@$(PIP_INSTALL) --editable '.[service,test]'
+	@$(PIP_INSTALL) --editable '.[csm,service,test]'
+	@$(PIP_INSTALL) --no-deps --requirement tests/csm-oracles.txt
 	@touch $@
 
 # Pin the newest versions that fit: first the service's own, then the rest around them.
@@ -61,7 +62,7 @@ constraints:
 	@rm -rf build/pins && $(PYTHON) -m venv build/pins
 	@build/pins/bin/pip install --quiet --requirement service/requirements.txt
 	@build/pins/bin/pip freeze > service/constraints.txt
-	@build/pins/bin/pip install --quiet --constraint service/constraints.txt --editable '.[service,test]'
+	@build/pins/bin/pip install --quiet --constraint service/constraints.txt --editable '.[csm,service,test]'
 	@build/pins/bin/pip freeze --exclude-editable | grep -vxFf service/constraints.txt > constraints.txt
 	@rm -rf build/pins
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 IMAGE = "sesame-csm"
 CONTEXT_ROOMS = ("service", "checks")
+LEFT_OUT = Path("service/csm")
+"""The model's own library: no image runs it yet."""
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -20,7 +22,9 @@ def context_files(project: Path = PROJECT) -> list[Path]:
         path.relative_to(project)
         for room in CONTEXT_ROOMS
         for path in (project / room).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file()
+        and "__pycache__" not in path.parts
+        and not path.is_relative_to(project / LEFT_OUT)
     )
 
 
