@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import llama_models.llama3.tokenizer as llama
 import pytest
 import torch
 
@@ -69,7 +70,6 @@ def test_marks_inside_a_text_are_not_obeyed(tokenizer: TextTokenizer) -> None:
 @pytest.fixture(scope="module")
 def llama_3(tmp_path_factory: pytest.TempPathFactory) -> tuple[TextTokenizer, Any]:
     """The real tokenizer twice: as a `tokenizer.json`, and as llama-models reads it."""
-    llama = pytest.importorskip("llama_models.llama3.tokenizer")
     ranks = Path(llama.__file__).with_name("tokenizer.model")
     path = tmp_path_factory.mktemp("llama") / "tokenizer.json"
     path.write_text(json.dumps(tokenizer_json(ranks)), encoding="utf-8")
