@@ -128,7 +128,11 @@ def _start_daemon_with_systemd() -> StringCommand:
 
 def _start_daemon_plainly() -> StringCommand:
     # Debian's init script raises limits, which a container without SYS_RESOURCE may not do.
+    # Killed daemons leave their numbers behind, which other processes may have by now.
     return _start_daemon(
+        "start-stop-daemon --status --exec $(command -v dockerd) || rm -f /run/docker.pid\n"
+        "start-stop-daemon --status --exec $(command -v containerd) || "
+        "rm -f /run/docker/containerd/containerd.pid\n"
         "start-stop-daemon --start --oknodo --background "
         f"--output {DAEMON_LOG} --exec $(command -v dockerd)",
         f"tail -n 20 {DAEMON_LOG}",

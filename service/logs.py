@@ -33,7 +33,7 @@ class OneLine(logging.Formatter):
         record.request_id = request_id.get()
         return super().format(record)
 
-    def formatException(  # noqa: N802 - the name is logging's
+    def formatException(  # noqa: N802 (its name in logging)
         self,
         ei: tuple[type[BaseException], BaseException, TracebackType | None]
         | tuple[None, None, None],

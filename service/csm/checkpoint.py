@@ -221,7 +221,7 @@ def _open(folder: Path, files: ExitStack) -> dict[str, _Stored]:
     stored = {}
     for path in _shards(folder):
         shard = files.enter_context(_open_shard(path))
-        stored.update({name: _Stored(shard, name) for name in shard.keys()})  # noqa: SIM118
+        stored.update({name: _Stored(shard, name) for name in shard.keys()})  # noqa: SIM118 (no mapping)
     if AUDIO_EMBEDDING_TWIN in stored:
         stored.setdefault(AUDIO_EMBEDDING, stored[AUDIO_EMBEDDING_TWIN])
     return stored
@@ -266,7 +266,7 @@ def _weight_map(index: Path) -> dict[str, str]:
         raise CheckpointDamagedError(f"{index} is no index of shards: {error}") from error
 
 
-def _open_shard(path: Path) -> Any:  # noqa: ANN401
+def _open_shard(path: Path) -> Any:  # noqa: ANN401 (its handle has no types)
     try:
         return safe_open(path, framework="pt")
     except SafetensorError as error:

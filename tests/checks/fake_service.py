@@ -204,7 +204,7 @@ def serving(fake: FakeService) -> Iterator[FakeService]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             fake.handle(Exchange(self.command, self.path, headers, body, self, closing))
 
-        do_GET = do_POST = _handle  # noqa: N815
+        do_GET = do_POST = _handle  # noqa: N815 (their names in http.server)
 
         def log_message(self, *_: object) -> None:
             pass

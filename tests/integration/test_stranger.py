@@ -63,6 +63,12 @@ def test_the_deployed_voice_is_understood(stranger: Machine, persona: str) -> No
     assert Recogniser().share_understood(speak, count=4) >= UNDERSTOOD
 
 
+def test_a_daemon_that_was_killed_is_started_again(stranger: Machine) -> None:
+    stranger.run("pkill -9 dockerd; pkill -9 containerd; sleep 1; echo 1 > /run/docker.pid")
+    said = stranger.run(f"make -C {CLONE} deploy 2>&1")
+    assert "🟠 Basic Voice" in said
+
+
 def test_make_deploy_again_changes_nothing(stranger: Machine) -> None:
     said = stranger.run(f"make -s -C {CLONE} deploy ARGS=--json 2>/dev/null")
     assert json.loads(said)["results"]["totals"]["success"] == 0
