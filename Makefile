@@ -9,7 +9,7 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	echo $$python; break; fi; done)
-PINS := constraints.txt service/constraints.txt
+PINS := constraints.txt service/constraints.txt service/csm/constraints.txt
 PIP_INSTALL := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check \
 	$(addprefix --constraint ,$(PINS))
 
@@ -57,13 +57,18 @@ $(VENV)/.test: $(VENV)/.deploy tests/requirements.txt tests/csm-oracles.txt serv
 	@$(PIP_INSTALL) --no-deps --requirement tests/csm-oracles.txt
 	@touch $@
 
-# Pin the newest versions that fit: first the service's own, then the rest around them.
+# Pin the newest versions that fit: the service's own, then the CSM library's, then the rest around
+# them. Each file holds what the files before it do not.
 constraints:
 	@rm -rf build/pins && $(PYTHON) -m venv build/pins
 	@build/pins/bin/pip install --quiet --requirement service/requirements.txt
 	@build/pins/bin/pip freeze > service/constraints.txt
-	@build/pins/bin/pip install --quiet --constraint service/constraints.txt --editable '.[csm,service,test]'
-	@build/pins/bin/pip freeze --exclude-editable | grep -vxFf service/constraints.txt > constraints.txt
+	@build/pins/bin/pip install --quiet --constraint service/constraints.txt --requirement service/csm/requirements.txt
+	@build/pins/bin/pip freeze | grep -vxFf service/constraints.txt > service/csm/constraints.txt
+	@build/pins/bin/pip install --quiet --constraint service/constraints.txt --constraint service/csm/constraints.txt \
+		--editable '.[csm,service,test]'
+	@build/pins/bin/pip freeze --exclude-editable | grep -vxFf service/constraints.txt \
+		| grep -vxFf service/csm/constraints.txt > constraints.txt
 	@rm -rf build/pins
 
 clean:

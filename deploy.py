@@ -7,6 +7,7 @@ from provision import (
     build_image,
     check_host,
     install_docker,
+    place_model,
     start_service,
     verify_service,
 )
@@ -17,5 +18,6 @@ plan = check_host(settings)
 if plan is not None:
     install_docker(plan)
     build_image(plan)
+    place_model(plan)
     start_service(plan)
     verify_service(plan)

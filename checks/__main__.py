@@ -13,7 +13,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from checks import objectives, progress
 from checks.address import AddressError, normalise
+from checks.latency import REQUESTS, Plan
+from checks.objectives import ObjectiveError
 from checks.output import OutputError, replacement
 from checks.report import Report
 from checks.run import CHECKS, run
@@ -21,6 +24,8 @@ from checks.table import show
 
 KEY_VARIABLE = "SESAME_SERVER_KEY"
 STANDARD_OUTPUT = "-"
+
+_MOST_REQUESTS = 100
 
 _EPILOG = f"""\
 exit status:
@@ -45,14 +50,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         base = normalise(options.url)
         key = _server_key(options.key_file)
+        limits = _objectives(options)
         _refuse_one_output_twice(options.json, options.junit)
         with contextlib.ExitStack() as stack:
             write_json = _writer(stack, options.json)
             write_junit = _writer(stack, options.junit)
-            report = asyncio.run(run(base, key=key, time_limit=options.timeout, only=options.only))
+            bar = stack.enter_context(progress.shown_on(Console(stderr=True), "latency"))
+            plan = Plan(options.latency_requests, limits, bar)
+            report = asyncio.run(
+                run(base, key=key, time_limit=options.timeout, only=options.only, plan=plan)
+            )
             write_json(report.to_json())
             write_junit(report.to_junit())
-    except (AddressError, OutputError, UsageError) as error:
+    except (AddressError, ObjectiveError, OutputError, UsageError) as error:
         parser.error(str(error))
     if STANDARD_OUTPUT not in (options.json, options.junit):
         _show(report, with_key=bool(key))
@@ -81,7 +91,39 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", metavar="NAME", nargs="+", choices=CHECKS, default=(), help=", ".join(CHECKS)
     )
+    parser.add_argument(
+        "--latency-requests",
+        metavar="N",
+        type=_count,
+        default=REQUESTS,
+        help=f"how many to measure, after one to warm up (default: {REQUESTS})",
+    )
+    parser.add_argument(
+        "--objective",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="what a latency may be at most, such as first_audio_p95_ms=400; may be repeated",
+    )
+    parser.add_argument(
+        "--objectives", metavar="FILE", type=Path, help="a TOML file of such lines: NAME = VALUE"
+    )
     return parser
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and 0 < int(text) <= _MOST_REQUESTS):
+        raise argparse.ArgumentTypeError(f"a whole number from 1 to {_MOST_REQUESTS}: {text!r}")
+    return int(text)
+
+
+def _objectives(options: argparse.Namespace) -> dict[str, float]:
+    """Return the limits of the file and of the command line, which wins."""
+    limits = objectives.read(options.objectives) if options.objectives else {}
+    limits |= objectives.parse(options.objective)
+    if limits and options.only and "latency" not in options.only:
+        raise UsageError(f"an objective needs the check latency, and --only is: {options.only}")
+    return limits
 
 
 def _seconds(text: str) -> float:

@@ -37,6 +37,10 @@ class UnreachableError(CheckError):
     """No request could be handed over: nothing is known about the service."""
 
 
+class TimeSpentError(UnreachableError):
+    """The time of a whole run is over: nothing more is asked."""
+
+
 class BrokenAnswerError(CheckError):
     """The connection stood and no whole answer came. `started` tells whether a status line did."""
 
@@ -52,6 +56,14 @@ class SlowAnswerError(BrokenAnswerError):
 
 
 @dataclass(frozen=True)
+class Arrival:
+    """A piece of a body: seconds since its request was sent, and bytes that had come by then."""
+
+    seconds: float
+    size: int
+
+
+@dataclass(frozen=True)
 class Answer:
     """One whole HTTP answer. Its body is as it came: never decompressed."""
 
@@ -59,6 +71,7 @@ class Answer:
     headers: httpx.Headers
     body: bytes
     timing: Timing
+    arrivals: tuple[Arrival, ...] = ()
 
     @property
     def media_type(self) -> str:
@@ -146,7 +159,7 @@ class Client:
     ) -> Answer:
         seconds = min(limit or self.time_limit, self.time_limit, self._deadline - time.monotonic())
         if seconds <= 0:
-            raise UnreachableError(
+            raise TimeSpentError(
                 f"not tried: the {RUN_FACTOR * self.time_limit:g} s of a whole run are spent",
                 "Look at the slow answers first, or give --timeout more seconds.",
             )
@@ -166,15 +179,15 @@ class Client:
 
     async def _read(self, request: httpx.Request, progress: _Progress) -> Answer:
         begun = time.monotonic()
-        first_byte = None
         pieces: list[bytes] = []
+        arrivals: list[Arrival] = []
         response = await self._http.send(request, stream=True)
         async with contextlib.aclosing(response):
             progress.started = True
             async for piece in response.aiter_raw():
-                first_byte = first_byte or time.monotonic() - begun
                 pieces.append(piece)
                 progress.size += len(piece)
+                arrivals.append(Arrival(time.monotonic() - begun, progress.size))
                 if progress.size > MAX_BODY_BYTES:
                     raise BrokenAnswerError(
                         f"{progress.place} answered with more than {MAX_BODY_BYTES // 2**20} MiB",
@@ -182,8 +195,9 @@ class Client:
                         started=True,
                     )
         total = time.monotonic() - begun
-        timing = Timing(first_byte=first_byte or total, total=total)
-        return Answer(response.status_code, response.headers, b"".join(pieces), timing)
+        timing = Timing(first_byte=arrivals[0].seconds if arrivals else total, total=total)
+        body = b"".join(pieces)
+        return Answer(response.status_code, response.headers, body, timing, tuple(arrivals))
 
 
 def _open(base: str, time_limit: float) -> httpx.AsyncClient:

@@ -1,9 +1,12 @@
-"""The guide's route, and its two answers that say nothing about the voice: no key, and full."""
+"""The guide's route, and what its answers without audio mean: no key, full, loading, refused."""
 
 from checks.client import Answer, Client
-from checks.report import CheckError
+from checks.health import Health
+from checks.report import CheckError, Verdict
 
 GENERATE = "/api/v1/generate"
+
+_LOG_HINT = "Look into the service's log: docker logs <container>."
 
 
 class KeyProblemError(CheckError):
@@ -12,6 +15,16 @@ class KeyProblemError(CheckError):
 
 class BusyError(CheckError):
     """The service's queue is full."""
+
+
+class LoadingError(CheckError):
+    """The service loads its model, and no other rung speaks meanwhile."""
+
+
+class SpeechRefusedError(CheckError):
+    """The service does not speak what it must be able to speak."""
+
+    verdict = Verdict.NOT_MET
 
 
 async def generate(client: Client, body: bytes, *, limit: float | None = None) -> Answer:
@@ -32,3 +45,19 @@ async def generate(client: Client, body: bytes, *, limit: float | None = None) -
             "the queue is full (HTTP 429)", "Run it again when the service is less busy."
         )
     return answer
+
+
+def refusal(client: Client, health: Health, answer: Answer) -> CheckError:
+    """Return what it means that `answer` is not 200, with what the service says of it."""
+    fields = answer.json_object() or {}
+    said = fields.get("error")
+    detail = f"HTTP {answer.status}, expected 200"
+    if isinstance(said, str):
+        detail += f": {client.quote(said)}"
+    if answer.status == 503 and health.status == "loading":
+        return LoadingError(
+            f"the model is loading: {detail}", "Run it again when /readyz answers 200."
+        )
+    hint = fields.get("hint")
+    next_step = client.quote(hint) if isinstance(hint, str) and hint else _LOG_HINT
+    return SpeechRefusedError(detail, next_step)

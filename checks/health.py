@@ -15,6 +15,9 @@ from checks.report import CheckError, JsonObject, Result, Timing, Verdict, print
 HEALTH_SECONDS = 2.0
 """The shortest time-out among the clients of the contract (F, `SesameHealthMonitor`)."""
 
+LOADED_STEP = "Wait until /health no longer says loading, and run it again."
+"""What to do about everything that a service which loads its model leaves open."""
+
 _FIELD_LENGTH = 200
 
 _LOG_HINT = "Look into the service's log: docker logs <container>."
@@ -38,6 +41,7 @@ class _Badge(BaseModel):
 class _Engine(BaseModel):
     name: str
     state: str
+    reason: str | None = None
 
 
 class Form(BaseModel):
@@ -56,6 +60,8 @@ class Form(BaseModel):
     uptime_seconds: float = Field(ge=0)
     voices: list[str] = Field(min_length=1)
     engines: list[_Engine]
+    real_time_factor: float | None = Field(default=None, gt=0)
+    """Of the warm-up; the contract asks for it only where it was slower than real time."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,7 @@ class Health:
             if isinstance(voices, list)
             else None,
             "model_loaded": self.fields.get("model_loaded") is True,
+            "real_time_factor": self.form.real_time_factor if self.form else None,
         }
 
 
@@ -127,6 +134,7 @@ async def check(client: Client, health: Health) -> list[Result]:
         Result("health.answers", Verdict.MET, f"HTTP {health.http}", timing=health.timing),
         _check_form(client, health),
         _check_truth(client, health),
+        _check_loaded(client, health),
         await _check_livez(client),
         await _check_readyz(client, health),
     ]
@@ -223,6 +231,24 @@ def _check_truth(client: Client, health: Health) -> Result:
         met=f"{health.status}, spoken by {client.quote(health.form.engine or 'none')}",
         next_step=_LOG_HINT,
         timing=None,
+    )
+
+
+def _check_loaded(client: Client, health: Health) -> Result:
+    """Tell a service whose primary voice is yet to come from one that is as good as it gets."""
+    if health.status != "loading":
+        return Result("health.loaded", Verdict.MET, "nothing is being loaded")
+    engines = health.form.engines if health.form else []
+    progress = ", ".join(
+        f"{engine.name} ({engine.reason})" if engine.reason else engine.name
+        for engine in engines
+        if engine.state == "loading"
+    )
+    return Result(
+        "health.loaded",
+        Verdict.UNKNOWN,
+        f"loading: {client.quote(progress or 'the model')}",
+        LOADED_STEP,
     )
 
 

@@ -4,7 +4,8 @@ Knows nothing of HTTP, of speech, or of how a person is shown the same results.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
 from xml.etree import ElementTree as ET
@@ -47,7 +48,8 @@ class Result:
     """One claim and its verdict.
 
     `name` is `group.claim`; `detail` is what was seen; `next_step` is what to do, empty when met.
-    `timing` is information and decides nothing.
+    `timing` is information and decides nothing. `figures` were measured, by name: `p95_ms` is in
+    milliseconds, `p95` has no unit. They are kept apart from `detail`, which has no timings.
     """
 
     name: str
@@ -55,6 +57,22 @@ class Result:
     detail: str
     next_step: str = ""
     timing: Timing | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def seen(self) -> str:
+        """What was seen, for a person: the figures, then the detail."""
+        spoken = ", ".join(_spoken(name, value) for name, value in self.figures.items())
+        return f"{spoken}; {self.detail}" if spoken else self.detail
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """What may differ between equal runs: timing in whole milliseconds, and the figures."""
+        measured: dict[str, float] = {}
+        if self.timing:
+            measured["first_byte_ms"] = round(self.timing.first_byte * 1000)
+            measured["total_ms"] = round(self.timing.total * 1000)
+        return measured | {name: round(value, 3) for name, value in self.figures.items()}
 
     @classmethod
     def of_error(cls, name: str, error: CheckError) -> Self:
@@ -94,8 +112,9 @@ class Report:
         return EXIT_CODES[self.verdict]
 
     def to_json(self) -> str:
-        """Return one JSON object. Only `timings` (milliseconds) differs between equal runs.
+        """Return one JSON object. Only `timings` differs between equal runs.
 
+        A name in `timings` that ends in `_ms` is in milliseconds, another has no unit.
         `failures` names every check that is not `met`, those that could not tell included, so
         that `ok` is true exactly when it is empty.
         """
@@ -111,14 +130,7 @@ class Report:
             "checks": checks,
             "failures": [r.name for r in self.results if r.verdict is not Verdict.MET],
             "service": self.service,
-            "timings": {
-                r.name: {
-                    "first_byte_ms": round(r.timing.first_byte * 1000),
-                    "total_ms": round(r.timing.total * 1000),
-                }
-                for r in self.results
-                if r.timing
-            },
+            "timings": {r.name: r.timings for r in self.results if r.timings},
         }
         return json.dumps(document, ensure_ascii=False) + "\n"
 
@@ -148,11 +160,17 @@ def _junit_case(result: Result) -> ET.Element:
     case = ET.Element("testcase", {**attributes, "time": f"{seconds:.3f}"})
     tag = _JUNIT_TAGS.get(result.verdict)
     if tag is None:
-        ET.SubElement(case, "system-out").text = result.detail
+        ET.SubElement(case, "system-out").text = result.seen
     else:
-        outcome = ET.SubElement(case, tag, {"message": result.detail, "type": result.verdict})
-        outcome.text = f"{result.detail}\nNext: {result.next_step}"
+        outcome = ET.SubElement(case, tag, {"message": result.seen, "type": result.verdict})
+        outcome.text = f"{result.seen}\nNext: {result.next_step}"
     return case
+
+
+def _spoken(name: str, value: float) -> str:
+    """Return a figure as a person reads it: `p95 340 ms`, `p50 0.06`."""
+    percentile, _, unit = name.partition("_")
+    return f"{percentile} {value:.0f} {unit}" if unit else f"{percentile} {value:.3g}"
 
 
 def printable(text: str) -> str:

@@ -1,8 +1,9 @@
 """One run: find the service, then let every chosen group of checks look at it."""
 
+import functools
 from collections.abc import Awaitable, Callable, Sequence
 
-from checks import health, refusals, speech
+from checks import health, latency, refusals, speech
 from checks.client import Client
 from checks.health import Health, observe
 from checks.report import CheckError, Report, Result, Verdict
@@ -13,11 +14,18 @@ CHECKS: dict[str, Check] = {
     "health": health.check,
     "speech": speech.check,
     "refusals": refusals.check,
+    # Last, when nothing else is being spoken any more.
+    "latency": latency.check,
 }
 
 
 async def run(
-    base: str, *, key: str = "", time_limit: float = 30.0, only: Sequence[str] = ()
+    base: str,
+    *,
+    key: str = "",
+    time_limit: float = 30.0,
+    only: Sequence[str] = (),
+    plan: latency.Plan | None = None,
 ) -> Report:
     """Check the service at `base` and return the report.
 
@@ -25,8 +33,10 @@ async def run(
     + key: the server key, or empty
     + time_limit: seconds for one answer; the run takes at most four times as long
     + only: names of `CHECKS`; empty means all, in their order
+    + plan: what to measure of the latency, and against what
     """
     chosen = [name for name in CHECKS if name in only or not only]
+    checks = CHECKS | {"latency": functools.partial(latency.check, plan=plan)}
     try:
         client = Client(base, key=key, time_limit=time_limit)
     except CheckError as error:
@@ -38,7 +48,7 @@ async def run(
             return _unidentified(base, chosen, error)
         results: list[Result] = []
         for name in chosen:
-            results += await CHECKS[name](client, observed)
+            results += await checks[name](client, observed)
     return Report(base, tuple(results), observed.summary())
 
 

@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 
 from checks.client import Answer, Client
-from checks.generate import generate
+from checks.generate import generate, refusal
 from checks.health import Health, observe
 from checks.report import CheckError, Result, Verdict
 from checks.riff import WaveError, read_wave
@@ -74,7 +74,7 @@ async def _speak(client: Client, health: Health, case: _Case) -> _Outcome:
     try:
         answer = await generate(client, json.dumps(body).encode())
         if answer.status != 200:
-            raise _refusal(client, health, answer)
+            raise refusal(client, health, answer)
     except CheckError as error:
         return _Outcome(Result.of_error(case.name, error))
     engine = client.quote(answer.headers.get("X-Speech-Engine", ""))
@@ -87,29 +87,6 @@ async def _speak(client: Client, health: Health, case: _Case) -> _Outcome:
         timing=answer.timing,
     )
     return _Outcome(result, engine)
-
-
-class _SpeechRefusedError(CheckError):
-    verdict = Verdict.NOT_MET
-
-
-class _LoadingError(CheckError):
-    """The service loads its model, and no other rung speaks meanwhile."""
-
-
-def _refusal(client: Client, health: Health, answer: Answer) -> CheckError:
-    fields = answer.json_object() or {}
-    said = fields.get("error")
-    detail = f"HTTP {answer.status}, expected 200"
-    if isinstance(said, str):
-        detail += f": {client.quote(said)}"
-    if answer.status == 503 and health.status == "loading":
-        return _LoadingError(
-            f"the model is loading: {detail}", "Run it again when /readyz answers 200."
-        )
-    hint = fields.get("hint")
-    next_step = client.quote(hint) if isinstance(hint, str) and hint else _LOG_HINT
-    return _SpeechRefusedError(detail, next_step)
 
 
 def _header_problems(answer: Answer, case: _Case) -> list[str]:

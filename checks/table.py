@@ -36,7 +36,7 @@ def _table(report: Report) -> Table:
     table.add_column("verdict", min_width=len("not met"))
     table.add_column("seen", overflow="fold", ratio=1)
     for result, next_step in _with_new_steps(report):
-        seen = Text(result.detail)
+        seen = Text(result.seen)
         if next_step:
             seen.append(f"\n→ {next_step}", style="bold")
         verdict = Text(_WORDS[result.verdict], style=_STYLES[result.verdict])
@@ -55,7 +55,7 @@ def _with_new_steps(report: Report) -> Iterator[tuple[Result, str]]:
 def _line(result: Result, next_step: str, name_width: int) -> Text:
     line = Text(overflow="fold")
     line.append(f"{_WORDS[result.verdict]:7}", style=_STYLES[result.verdict])
-    line.append(f"  {result.name:{name_width}}  {result.detail}")
+    line.append(f"  {result.name:{name_width}}  {result.seen}")
     if next_step:
         line.append(f" → {next_step}", style="bold")
     return line

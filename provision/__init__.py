@@ -7,6 +7,7 @@ meet in the files that are rendered onto a host and over HTTP.
 from provision.docker import install_docker
 from provision.host import HostPlan, check_host
 from provision.image import build_image
+from provision.model import place_model
 from provision.service import start_service
 from provision.settings import DeploySettings
 from provision.verify import verify_service
@@ -17,6 +18,7 @@ __all__ = [
     "build_image",
     "check_host",
     "install_docker",
+    "place_model",
     "start_service",
     "verify_service",
 ]

@@ -5,10 +5,13 @@ Pure functions over settings and templates. Knows nothing of pyinfra.
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from provision._accelerator import DEVICES
 from provision._image import PROJECT
+from provision._model import CsmEngine, Model
 from provision.settings import SECRET_NAMES, DeploySettings
 
 HOME = "/opt/sesame-csm"
@@ -16,6 +19,9 @@ COMPOSE_FILE = "docker-compose.sesame-offline.yml"
 CONTAINER = "sesame-csm-offline"
 CONTAINER_PORT = 8000
 CONTAINER_USER = 10001
+MODEL_MOUNT = "/models/csm"
+"""Where the container finds its model."""
+
 RELEASE_LABEL = "org.sesame-csm.release"
 
 
@@ -60,31 +66,40 @@ class Release:
         return f"{HOME}/{path}" if any(file.path == path for file in self.files) else None
 
 
-def render_release(settings: DeploySettings, image: str) -> Release:
+def model_home(model: Model) -> str:
+    """Return the folder of a model on a host. Its name is its content, so two never mix."""
+    return f"{HOME}/models/{model.digest}"
+
+
+def render_release(
+    settings: DeploySettings, image: str, engine: CsmEngine | None = None
+) -> Release:
     """Render every file of a release.
 
     Args:
         settings: what the host is to become.
         image: name and tag of the service image.
+        engine: the model and what it runs on, or None where the basic voice speaks alone.
     """
     secrets = tuple(
         ReleaseFile(f"secrets/{name}", f"{value.get_secret_value()}\n", "400", CONTAINER_USER)
         for name, value in sorted(settings.secrets.items())
     )
-    service = ReleaseFile("service.env", _render("service.env.j2", settings, image, release=""))
-    unlabelled = _render(f"{COMPOSE_FILE}.j2", settings, image, release="")
+    render = partial(_render, settings=settings, image=image, engine=engine)
+    service = ReleaseFile("service.env", render("service.env.j2", release=""))
+    unlabelled = render(f"{COMPOSE_FILE}.j2", release="")
     digest = hashlib.sha256()
     for part in (unlabelled, service.content, *(secret.content for secret in secrets)):
         digest.update(hashlib.sha256(part.encode()).digest())
     release = digest.hexdigest()[:16]
-    compose = ReleaseFile(
-        COMPOSE_FILE, _render(f"{COMPOSE_FILE}.j2", settings, image, release=release)
-    )
-    maya = ReleaseFile("maya.env", _render("maya.env.j2", settings, image, release=release), "600")
+    compose = ReleaseFile(COMPOSE_FILE, render(f"{COMPOSE_FILE}.j2", release=release))
+    maya = ReleaseFile("maya.env", render("maya.env.j2", release=release), "600")
     return Release((compose, service, maya, *secrets), release, image)
 
 
-def _render(template: str, settings: DeploySettings, image: str, *, release: str) -> str:
+def _render(
+    template: str, *, settings: DeploySettings, image: str, engine: CsmEngine | None, release: str
+) -> str:
     environment = Environment(
         loader=FileSystemLoader(PROJECT / "templates"),
         undefined=StrictUndefined,
@@ -97,6 +112,10 @@ def _render(template: str, settings: DeploySettings, image: str, *, release: str
     return environment.get_template(template).render(
         settings=settings,
         image=image,
+        engine=engine,
+        model_home=model_home(engine.model) if engine else None,
+        model_mount=MODEL_MOUNT,
+        device=DEVICES[engine.accelerator] if engine else "cpu",
         release=release,
         release_label=RELEASE_LABEL,
         container=CONTAINER,

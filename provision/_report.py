@@ -12,15 +12,25 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from provision._model import CsmEngine
 from provision._release import CONTAINER, HOME
 from provision.settings import DeploySettings
 
 WIDTH = 160
+WITHOUT_MODEL = "Maya's own voice needs the CSM-1B model: give model_folder=/path/to/csm-1b"
+WITH_MODEL = f"the model is in place and does not speak: docker logs {CONTAINER} says why"
 MARKS = {"met": "✓", "not_met": "✗", "unknown": "?"}
 
 
-def failure_lines(report: Mapping[str, Any]) -> list[str]:
-    """Return what a failed report has to say, a line each: what was seen and what to do."""
+def failure_lines(settings: DeploySettings, report: Mapping[str, Any]) -> list[str]:
+    """Return what a report holds against the voice, a line each: what was seen and what to do."""
+    if report.get("ok"):
+        loaded = (report.get("service") or {}).get("model_loaded")
+        return (
+            [f"✗ model=required: {WITH_MODEL}"]
+            if settings.model == "required" and not loaded
+            else []
+        )
     if "error" in report:
         return [f"the check program could not run: {report['error']}"]
     lines: list[str] = []
@@ -33,7 +43,9 @@ def failure_lines(report: Mapping[str, Any]) -> list[str]:
     return lines or ["the check program reported no reason"]
 
 
-def draw_report(settings: DeploySettings, report: Mapping[str, Any]) -> list[str]:
+def draw_report(
+    settings: DeploySettings, report: Mapping[str, Any], engine: CsmEngine | None = None
+) -> list[str]:
     """Return the lines of the table: what runs, where, who speaks, how to try it."""
     service = report.get("service") or {}
     badge = service.get("badge") or {}
@@ -43,16 +55,33 @@ def draw_report(settings: DeploySettings, report: Mapping[str, Any]) -> list[str
         "URL": f"{settings.public_url}/api/v1/generate",
         "Container": f"{CONTAINER}, health {service.get('status')}, engine {service.get('engine')}",
         "Personas": ", ".join(service.get("voices") or []),
+        "First audio": _first_audio(report),
         "Checks": f"{met} of {len(report.get('checks', []))} met",
         "Try it": _try_it(settings),
         "For Maya": f"{HOME}/maya.env",
     }
-    if not service.get("model_loaded"):
-        rows["Better"] = (
-            "the basic voice speaks; Maya's own voice needs the CSM-1B model, which this version "
-            "does not serve yet"
-        )
+    if engine is not None:
+        weights = f"{engine.model.weights_mib} MiB of weights"
+        rows["Model"] = f"{engine.model.digest}, {weights}, on {engine.accelerator}"
+    if settings.model != "none" and not service.get("model_loaded"):
+        rows["Better"] = WITHOUT_MODEL if engine is None else WITH_MODEL
     return _draw(rows)
+
+
+def _first_audio(report: Mapping[str, Any]) -> str:
+    """Return what the check of the latency measured, in a line."""
+    timings = report.get("timings") or {}
+    first_audio, factor = (
+        timings.get("latency.first_audio"),
+        timings.get("latency.real_time_factor"),
+    )
+    if not first_audio or not factor:
+        return "not measured"
+    device = (report.get("service") or {}).get("device") or "a device that is not named"
+    return (
+        f"after {first_audio['p50_ms']:.0f} ms (p50), "
+        f"real-time factor {factor['p50']:.2g}, on {device}"
+    )
 
 
 def draw_stopped() -> list[str]:

@@ -10,6 +10,10 @@ from pyinfra.api import FactBase, StringCommand
 from provision._listeners import Listener, parse_listeners
 
 NETWORK_TIMEOUT_SECONDS = 10
+LATENCY_REQUESTS = 2  # a first impression: the one is the median, the other the worst
+CHECKS_TIMEOUT_SECONDS = 150  # the program itself ends after 120
+STATE_OF_FILE = "stat -c '%a %u %s %.9Y'"
+"""Prints what tells whether a file has changed since it was verified."""
 
 
 class Privilege(FactBase[str]):
@@ -29,19 +33,16 @@ class Privilege(FactBase[str]):
 
 
 class Resources(FactBase[dict[str, Any]]):
-    """Returns memory and free disk in MiB, the init system and whether AppArmor is on.
+    """Returns memory in MiB, the init system and whether AppArmor is on.
 
     .. code:: python
 
-        {"memory_mib": 24105, "disk_mib": 81920, "disk_path": "/var/lib", "systemd": True,
-         "apparmor": False}
+        {"memory_mib": 24105, "systemd": True, "apparmor": False}
     """
 
     def command(self) -> str:
         return (
             "awk '/^MemTotal:/ {print \"memory_mib\", int($2 / 1024)}' /proc/meminfo; "
-            "place=/var/lib/docker; [ -d $place ] || place=/var/lib; echo disk_path $place; "
-            "df -Pm $place | awk 'NR == 2 {print \"disk_mib\", $4}'; "
             "[ -d /run/systemd/system ] && echo systemd; "
             "grep -qs Y /sys/module/apparmor/parameters/enabled && echo apparmor; true"
         )
@@ -50,8 +51,6 @@ class Resources(FactBase[dict[str, Any]]):
         seen = dict(line.partition(" ")[::2] for line in output)
         return {
             "memory_mib": int(seen["memory_mib"]),
-            "disk_mib": int(seen["disk_mib"]),
-            "disk_path": seen["disk_path"],
             "systemd": "systemd" in seen,
             "apparmor": "apparmor" in seen,
         }
@@ -190,6 +189,105 @@ class Unreachable(FactBase[dict[str, str]]):
         return {number: why for number, why in answers if not why.startswith("401 ")}
 
 
+class FreeDisk(FactBase[dict[str, dict[str, Any]]]):
+    """Returns by place the file system that it is or will be on, and what is free there in MiB.
+
+    One file system may be mounted twice: its device number tells.
+
+    + places: paths, which need not exist yet
+
+    .. code:: python
+
+        {"/var/lib/docker": {"device": "2049", "mount": "/", "mib": 81920}}
+    """
+
+    def command(self, places: list[str]) -> str:
+        listed = " ".join(shlex.quote(place) for place in places)
+        return (
+            f"for place in {listed}; do there=$place; "
+            'while [ ! -d "$there" ]; do there=$(dirname "$there"); done; '
+            'echo "$place $(stat -c %d "$there")" '
+            "$(df -Pm \"$there\" | awk 'NR == 2 {print $4, $6}'); done"
+        )
+
+    @staticmethod
+    def default() -> dict[str, dict[str, Any]]:
+        return {}
+
+    def process(self, output: list[str]) -> dict[str, dict[str, Any]]:
+        lines = (line.strip().split(" ", 3) for line in output)
+        return {
+            place: {"device": device, "mount": mount, "mib": int(mib)}
+            for place, device, mib, mount in lines
+        }
+
+
+class Nvidia(FactBase[dict[str, Any]]):
+    """Returns the GPUs that NVIDIA's driver shows, and whether the Docker engine has its runtime.
+
+    A driver that does not fit its library shows none.
+
+    .. code:: python
+
+        {"gpus": ["NVIDIA H100 80GB HBM3, driver 580.65.06"], "runtime": True}
+    """
+
+    def command(self) -> str:
+        return (
+            "timeout 30 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader "
+            "2>/dev/null | sed -n 's/^\\(.*\\), \\([0-9.]*\\)$/gpu \\1, driver \\2/p'; "
+            "timeout 10 docker info --format '{{json .Runtimes}}' 2>/dev/null "
+            "| grep -q '\"nvidia\"' && echo runtime; true"
+        )
+
+    @staticmethod
+    def default() -> dict[str, Any]:
+        return {"gpus": [], "runtime": False}
+
+    def process(self, output: list[str]) -> dict[str, Any]:
+        lines = [line.strip() for line in output]
+        gpus = [line.removeprefix("gpu ") for line in lines if line.startswith("gpu ")]
+        return {"gpus": gpus, "runtime": "runtime" in lines}
+
+
+class PlacedFiles(FactBase[dict[str, dict[str, Any]]]):
+    """Returns SHA-256 by path of those files that exist, read anew only where they have changed.
+
+    A stamp beside the folder (``FOLDER.verified``) holds ``SHA-256 MODE OWNER SIZE MTIME PATH`` of
+    each file that was verified; what differs from its line there is read.
+
+    + folder: folder on the host
+    + paths: files below it
+
+    .. code:: python
+
+        {"config.json": {"sha256": "9f86d0…", "stamped": True}}
+    """
+
+    def command(self, folder: str, paths: list[str]) -> str:
+        listed = " ".join(shlex.quote(path) for path in paths)
+        return (
+            f"cd {shlex.quote(folder)} 2>/dev/null || exit 0; for path in {listed}; do "
+            '[ -f "$path" ] || continue; '
+            f'state="$({STATE_OF_FILE} "$path") $path"; '
+            'digest=$(awk -v state="$state" '
+            "'{digest = $1; sub(/^[^ ]+ /, \"\")} $0 == state {print digest; exit}' "
+            f"{shlex.quote(folder)}.verified 2>/dev/null); "
+            'if [ -n "$digest" ]; then echo "$digest stamped $path"; '
+            'else digest=$(sha256sum < "$path"); echo "${digest%% *} read $path"; fi; done'
+        )
+
+    @staticmethod
+    def default() -> dict[str, dict[str, Any]]:
+        return {}
+
+    def process(self, output: list[str]) -> dict[str, dict[str, Any]]:
+        lines = (line.strip().split(" ", 2) for line in output)
+        return {
+            path: {"sha256": digest, "stamped": known == "stamped"} for digest, known, path in lines
+        }
+
+
 class Certificates(FactBase[list[str]]):
     """Returns the SHA-256 of each certificate authority that an operator added to the host."""
 
@@ -300,9 +398,10 @@ class VoiceReport(FactBase[dict[str, Any] | None]):
         words = [
             *("docker", "run", "--rm", "--network", "host", "--read-only", "--cap-drop", "ALL"),
             *("--security-opt", "no-new-privileges", "--pull", "never", *mount),
-            *(image, "python", "-m", "checks", url, "--json", "-", *key),
+            *(image, "python", "-m", "checks", url, "--json", "-"),
+            *("--latency-requests", str(LATENCY_REQUESTS), *key),
         ]
-        return StringCommand("timeout 120", shlex.join(words), "2>&1 || true")
+        return StringCommand(f"timeout {CHECKS_TIMEOUT_SECONDS}", shlex.join(words), "2>&1 || true")
 
     def requires_command(self, *_args: object, **_kwargs: object) -> str:
         return "docker"

@@ -1,6 +1,7 @@
 """Stage 1: can the voice be brought to this host? All is read before anything is changed."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,8 @@ from pyinfra.facts.deb import DebPackages
 from pyinfra.facts.server import Arch, OsRelease
 
 from provision import _network, facts
+from provision._accelerator import choose_accelerator, unused_gpu
+from provision._disk import DOCKER_ROOT, needed_for_image, refuse_disks
 from provision._distribution import ARCHITECTURES, DISTRIBUTIONS, Distribution, find_distribution
 from provision._docker import (
     DockerSource,
@@ -18,15 +21,13 @@ from provision._docker import (
     missing_parts,
     refuse_engine,
 )
-from provision._image import image_tag
+from provision._image import LIGHT, Variant, image_tag
+from provision._model import CsmEngine, Model, read_model
 from provision._package_index import default_package_index
-from provision._release import CONTAINER, CONTAINER_PORT
+from provision._release import CONTAINER, CONTAINER_PORT, HOME, model_home
 from provision.settings import DeploySettings
 
 NEEDED_MEMORY_MIB = 512
-NEEDED_DISK_MIB = 300
-NEEDED_DISK_TO_BUILD_MIB = 3000
-"""A build holds the base, the package archives and both stages at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,9 @@ class HostPlan:
     systemd: bool
     apparmor: bool
     base_image: str
+    variant: Variant
     image: str
+    engine: CsmEngine | None
 
 
 def check_host(settings: DeploySettings) -> HostPlan | None:
@@ -79,31 +82,34 @@ class _Survey:
         distribution = self._find_distribution()
         architecture = self._find_architecture()
         resources = host.get_fact(facts.Resources)
-        self._judge_memory(resources)
+        self._judge_memory(resources, NEEDED_MEMORY_MIB)
         if not self._become_root() or distribution is None or architecture is None:
             return None
 
-        engine = host.get_fact(facts.DockerEngine)
-        if refusal := refuse_engine(engine):
+        docker = host.get_fact(facts.DockerEngine)
+        if refusal := refuse_engine(docker):
             self.refusals.append(refusal)
             return None
         self._judge_port()
 
+        engine = self._settle_engine(resources)
+        variants = self._candidate_variants(engine)
+
         repositories = host.get_fact(facts.AptRepositories)
         certificates = host.get_fact(facts.Certificates)
-        built = self._find_built_base(certificates)
-        self._judge_disk(resources, built=built is not None)
+        built = self._find_built(variants, certificates)
 
         network = self._ask_network(
-            docker=_network.docker_repository(distribution) if missing_parts(engine) else None,
+            docker=_network.docker_repository(distribution) if missing_parts(docker) else None,
             mirror=find_mirror(repositories, distribution.codename),
             release=distribution.codename,
-            build=built is None,
+            variants=variants if built is None else (),
         )
-        base = built or _network.choose_base(self.settings.base_image, network.silent)
+        base, variant = built or self._choose_build(variants, network)
+        self._judge_disk(None if built else variant, engine)
         source = choose_docker_source(
             self.settings.docker_source,
-            engine,
+            docker,
             host.get_fact(DebPackages),
             repository_answers=_network.docker_repository(distribution) not in network.silent,
         )
@@ -111,7 +117,9 @@ class _Survey:
             self.refusals.append(source)
             return None
         remote = self._is_remote(base)
-        self.refusals += network.refusals(source, base if built is None else None, remote=remote)
+        self.refusals += network.refusals(
+            source, base if built is None else None, variant.torch_index, remote=remote
+        )
         if self.refusals:
             return None
         return HostPlan(
@@ -124,7 +132,9 @@ class _Survey:
             systemd=resources["systemd"],
             apparmor=resources["apparmor"],
             base_image=base,
-            image=image_tag(base, certificates),
+            variant=variant,
+            image=image_tag(base, certificates, variant),
+            engine=engine,
         )
 
     def _refuse(self, reason: str, remedy: str) -> None:
@@ -164,22 +174,56 @@ class _Survey:
             )
         return bool(privilege != "none")
 
-    def _judge_memory(self, resources: Mapping[str, Any]) -> None:
-        if resources["memory_mib"] < NEEDED_MEMORY_MIB:
+    def _judge_memory(self, resources: Mapping[str, Any], needed_mib: int) -> None:
+        if resources["memory_mib"] < needed_mib:
             self._refuse(
                 f"the host has {resources['memory_mib']} MiB of memory, "
-                f"{NEEDED_MEMORY_MIB} MiB are needed",
+                f"{needed_mib} MiB are needed",
                 "give the machine more memory",
             )
 
-    def _judge_disk(self, resources: Mapping[str, Any], *, built: bool) -> None:
-        needed = NEEDED_DISK_MIB if built else NEEDED_DISK_TO_BUILD_MIB
-        if resources["disk_mib"] < needed:
-            self._refuse(
-                f"{resources['disk_path']} has {resources['disk_mib']} MiB free, "
-                f"{needed} MiB are needed",
-                "free some, for example with docker system prune, or give the machine more disk",
-            )
+    def _settle_engine(self, resources: Mapping[str, Any]) -> CsmEngine | None:
+        """Return the model and what it runs on, or None where the basic voice speaks alone."""
+        if self.settings.model == "none":
+            return None
+        if self.settings.model_folder is None:
+            host.log("The basic voice will speak. For Maya's own: model_folder=/path/to/csm-1b")
+            return None
+        nvidia = host.get_fact(facts.Nvidia)
+        accelerator = choose_accelerator(
+            self.settings.accelerator, nvidia["gpus"], runtime=nvidia["runtime"]
+        )
+        model = read_model(self.settings.model_folder)
+        refusals = [thing for thing in (accelerator, model) if isinstance(thing, Refusal)]
+        if isinstance(accelerator, Refusal) or isinstance(model, Refusal):
+            self.refusals += refusals
+            return None
+        if idle := unused_gpu(accelerator, self.settings.accelerator, nvidia["gpus"]):
+            host.log(idle)
+        engine = CsmEngine(model, accelerator)
+        self._judge_memory(resources, engine.needed_memory_mib)
+        return engine
+
+    def _candidate_variants(self, engine: CsmEngine | None) -> tuple[Variant, ...]:
+        if engine is None:
+            return (LIGHT,)
+        indexes = _network.candidate_torch_indexes(self.settings.torch_index, engine.accelerator)
+        return tuple(Variant("engine", index) for index in indexes)
+
+    def _judge_disk(self, build: Variant | None, engine: CsmEngine | None) -> None:
+        needed = {DOCKER_ROOT: needed_for_image(build)}
+        if engine is not None:
+            needed[HOME] = self._missing_mib(engine.model)
+        free = host.get_fact(facts.FreeDisk, places=list(needed))
+        self.refusals += refuse_disks(needed, free)
+
+    def _missing_mib(self, model: Model) -> int:
+        placed = host.get_fact(
+            facts.PlacedFiles,
+            folder=model_home(model),
+            paths=[file.path for file in model.files],
+        )
+        return model.missing_mib({path: found["sha256"] for path, found in placed.items()})
 
     def _judge_port(self) -> None:
         bind, port = self.settings.bind, self.settings.port
@@ -205,24 +249,51 @@ class _Survey:
         published = bindings.get(f"{CONTAINER_PORT}/tcp") or []
         return any(binding.get("HostPort") == str(port) for binding in published)
 
-    def _find_built_base(self, certificates: list[str]) -> str | None:
-        for base in _network.candidate_bases(self.settings.base_image):
-            if host.get_fact(facts.Image, tag=image_tag(base, certificates)):
-                return base
+    def _find_built(
+        self, variants: Sequence[Variant], certificates: list[str]
+    ) -> tuple[str, Variant] | None:
+        bases = _network.candidate_bases(self.settings.base_image)
+        for variant, base in itertools.product(variants, bases):
+            if host.get_fact(facts.Image, tag=image_tag(base, certificates, variant)):
+                return base, variant
         return None
 
+    def _choose_build(
+        self, variants: Sequence[Variant], network: _network.Network
+    ) -> tuple[str, Variant]:
+        indexes = [variant.torch_index for variant in variants]
+        index = _network.choose_torch_index(indexes, network.silent)
+        base = _network.choose_base(self.settings.base_image, network.silent)
+        return base, variants[indexes.index(index)]
+
     def _ask_network(
-        self, *, docker: str | None, mirror: str | None, release: str, build: bool
+        self,
+        *,
+        docker: str | None,
+        mirror: str | None,
+        release: str,
+        variants: Sequence[Variant],
     ) -> _network.Network:
-        """Ask only what is still open, so that a settled host is deployed to without a network."""
+        """Ask only what is still open, so that a settled host is deployed to without a network.
+
+        Args:
+            docker: address of Docker's repository, unless Docker is complete.
+            mirror: package mirror that apt knows.
+            release: codename of the distribution.
+            variants: which images may be built; none where one is there.
+        """
         network = _network.Network(
             docker=docker,
             mirror=mirror,
             release=release,
             index=host.get_fact(facts.PackageIndex) or default_package_index(),
         )
-        bases = _network.candidate_bases(self.settings.base_image) if build else ()
-        urls = network.urls([base for base in bases if self._is_remote(base)], build=build)
+        bases = _network.candidate_bases(self.settings.base_image) if variants else ()
+        urls = network.urls(
+            [base for base in bases if self._is_remote(base)],
+            [variant.torch_index for variant in variants],
+            build=bool(variants),
+        )
         if urls:
             silent = host.get_fact(facts.Unreachable, urls=urls)
             network.silent.update({urls[int(number)]: why for number, why in silent.items()})

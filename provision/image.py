@@ -22,4 +22,10 @@ def build_image(plan: HostPlan) -> None:
             release=plan.distribution.base_release,
             components=",".join(plan.distribution.base_components),
         )
-    operations.build_service_image(name="Build the service image", image=plan.image, base=base)
+    operations.build_service_image(
+        name="Build the service image",
+        image=plan.image,
+        base=base,
+        target=plan.variant.target,
+        torch_index=plan.variant.torch_index,
+    )

@@ -7,15 +7,18 @@ import io
 import posixpath
 import shlex
 from collections.abc import Generator, Sequence
+from typing import Literal
 
-from pyinfra import host
+from pyinfra import host, state
 from pyinfra.api import FileUploadCommand, StringCommand, operation
 from pyinfra.api.command import PyinfraCommand
+from pyinfra.connectors.local import LocalConnector
 from pyinfra.facts.deb import DebPackages
 
 from provision import facts
 from provision._docker import missing_parts
-from provision._image import pack_context
+from provision._image import Variant, pack_context
+from provision._model import Model, ModelFile
 from provision._release import COMPOSE_FILE, CONTAINER, HOME, RELEASE_LABEL, Release, ReleaseFile
 
 Commands = Generator[str | PyinfraCommand, None, None]
@@ -24,6 +27,8 @@ APT_GET = "DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300"
 DAEMON_LOG = "/var/log/dockerd.log"
 DAEMON_TIMEOUT_SECONDS = 60
 PREVIOUS = f"{HOME}/.previous"
+TOLD_OF_BYTES = 100 * 2**20
+"""A file of this size may travel for a while, which is told."""
 
 
 def script(*lines: str) -> StringCommand:
@@ -200,7 +205,9 @@ def import_base_image(
 
 
 @operation()
-def build_service_image(image: str, base: str) -> Commands:
+def build_service_image(
+    image: str, base: str, target: Literal["light", "engine"] = "light", torch_index: str = ""
+) -> Commands:
     """Build the service image on the host from the uploaded rooms, unless its content is there.
 
     The host's extra certificate authorities are built in. Its pip configuration, which may hold a
@@ -208,13 +215,18 @@ def build_service_image(image: str, base: str) -> Commands:
 
     + image: name and tag of the image
     + base: image that the build starts from
+    + target: target of the Dockerfile
+    + torch_index: package index that torch alone comes from; empty: the host's own
     """
     if host.get_fact(facts.Image, tag=image):
         host.noop(f"{image}: built")
         return
     context = f"{HOME}/build"
+    torch = f"--build-arg TORCH_INDEX={shlex.quote(torch_index)} " if torch_index else ""
     yield f"rm -rf {context} && install -d -m 700 {context}/ca"
-    yield FileUploadCommand(io.BytesIO(pack_context()), f"{context}/context.tar.gz")
+    yield FileUploadCommand(
+        io.BytesIO(pack_context(Variant(target, torch_index))), f"{context}/context.tar.gz"
+    )
     yield script(
         f"trap 'rm -rf {context}' EXIT",
         f"cd {context}",
@@ -225,10 +237,80 @@ def build_service_image(image: str, base: str) -> Commands:
         "if [ -r $file ]; then cp $file pip.conf; fi; done",
         "chmod 600 pip.conf",
         "DOCKER_BUILDKIT=1 docker build --progress plain --file service/Dockerfile "
-        f"--build-arg BASE_IMAGE={shlex.quote(base)} --secret id=pip_conf,src=pip.conf "
+        f"--target {target} --build-arg BASE_IMAGE={shlex.quote(base)} "
+        f"{torch}--secret id=pip_conf,src=pip.conf "
         f"--tag {shlex.quote(image)} . > build.log 2>&1 || "
         '{ tail -n 40 build.log >&2; echo "The image could not be built; the last lines of the '
         'build are above." >&2; exit 1; }',
+    )
+
+
+@operation()
+def upload_model(model: Model, folder: str) -> Commands:
+    """Bring a model's files to the host: those that are missing there or differ, and no others.
+
+    Each travels under a temporary name and takes its place when its SHA-256 is right. A stamp
+    beside the folder tells later runs what was verified, so that only changed files are read again.
+    A container that has a file from there which was wrong is started again.
+
+    + model: files of the deploying machine
+    + folder: where they go; its name is the model's content
+    """
+    paths = [file.path for file in model.files]
+    placed = host.get_fact(facts.PlacedFiles, folder=folder, paths=paths)
+    verified = {path: found["sha256"] for path, found in placed.items()}
+    missing = [file for file in model.files if verified.get(file.path) != file.sha256]
+    if not missing and all(found["stamped"] for found in placed.values()):
+        host.noop(f"model {model.digest}: in place")
+        return
+    folders = sorted({posixpath.dirname(f"{folder}/{path}") for path in paths})
+    yield script(f"install -d -m 755 {' '.join(map(shlex.quote, folders))}")
+    for file in missing:
+        if state.is_executing and file.size > TOLD_OF_BYTES:
+            host.log(f"{file.path}: {file.size / 2**20:.0f} MiB")
+        yield from _upload(model, file, f"{folder}/{file.path}")
+    yield _stamp(model, folder)
+    if missing:
+        # What was mended under a running container is still the old file to it.
+        yield (
+            f"docker ps --quiet --filter name=^/{CONTAINER}$ --filter volume={folder} "
+            "| xargs -r docker restart --time 35 >/dev/null"
+        )
+
+
+def _upload(model: Model, file: ModelFile, place: str) -> Commands:
+    source, half = str(model.folder / file.path), f"{place}.half"
+    if host.connector_cls is LocalConnector:
+        # pyinfra would hold the file in memory. A copy, not a link: its owner may write to his.
+        yield f"cp --reflink=auto {shlex.quote(source)} {shlex.quote(half)}"
+    else:
+        # With sudo it travels in two steps, and /tmp may be too small, as it may be memory.
+        yield FileUploadCommand(
+            source,
+            half,
+            remote_temp_filename=f"/var/tmp/sesame-csm-{file.sha256[:16]}",  # noqa: S108 (its copy is verified)
+        )
+    place, half = shlex.quote(place), shlex.quote(half)
+    yield script(
+        f"found=$(sha256sum < {half})",
+        f'if [ "${{found%% *}}" != {file.sha256} ]; then rm -f {half}; '
+        f"echo {shlex.quote(file.path)} did not arrive whole. Deploy again. >&2; exit 1; fi",
+        f"mv -f {half} {place}",
+    )
+
+
+def _stamp(model: Model, folder: str) -> StringCommand:
+    """Make the verified files readable by the container, and note what they then look like."""
+    stamp = f"{folder}.verified"
+    return script(
+        f"cd {folder}",
+        "while read -r digest path; do",
+        '  chmod 644 "$path"',
+        '  chown 0:0 "$path"',
+        f'  echo "$digest $({facts.STATE_OF_FILE} "$path") $path"',
+        f"done > {stamp}.half << 'END'",
+        f"{model.manifest}END",
+        f"mv -f {stamp}.half {stamp}",
     )
 
 

@@ -1,4 +1,4 @@
-"""Stage 4: the rendered files in place and the service running."""
+"""Stage 5: the rendered files in place and the service running."""
 
 from pyinfra.api import deploy
 
@@ -10,7 +10,7 @@ from provision.host import HostPlan
 @deploy("Start the service")
 def start_service(plan: HostPlan) -> None:
     """Render the release, let the new image judge its settings, switch over, wait until healthy."""
-    release = render_release(plan.settings, plan.image)
+    release = render_release(plan.settings, plan.image, plan.engine)
     operations.install_release(name="Render the release", release=release)
     if plan.settings.enabled:
         operations.start_release(

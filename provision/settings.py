@@ -26,6 +26,8 @@ from pydantic import (
 from pyinfra.api import Host
 from pyinfra.api.exceptions import DeployError
 
+from provision._network import TORCH_CPU_INDEX
+
 SECRET_NAMES = ("SESAME_SERVER_KEY",)
 """Variables of the service that reach it as files, never through its environment."""
 
@@ -43,6 +45,10 @@ SHORTEST_SERVER_KEY = 16
 WAYS_OUT = {
     "docker_source": "give one of auto, docker, distribution, present",
     "base_image": "give auto, debootstrap, or a registry reference such as debian:trixie-slim",
+    "model": "give one of auto, required, none",
+    "model_folder": "give the path of a folder of the machine that you deploy from",
+    "accelerator": "give one of auto, nvidia, cpu",
+    "torch_index": f"give auto, none, or an address such as {TORCH_CPU_INDEX}",
     "bind": "give an IP address of the host, such as 127.0.0.1 or 0.0.0.0",
     "port": "give a number from 1 to 65535, such as --data port=8000",
     "public_host": "give the name or address at which others reach the host, such as voice.lan",
@@ -101,6 +107,22 @@ class DeploySettings(BaseModel):
     """What the service image is built on: a registry reference of a Debian or Ubuntu image, or
     ``debootstrap`` from the host's own package mirror. ``auto`` asks the registry first."""
 
+    model: Literal["auto", "required", "none"] = "auto"
+    """Whether CSM is to speak: ``required`` refuses a deploy without it, ``auto`` goes on with the
+    basic voice and says so, ``none`` leaves it out."""
+
+    model_folder: Path | None = None
+    """Folder of the deploying machine with a checkpoint in the layout of ``sesame/csm-1b``; what
+    the engine needs of it is placed on the host."""
+
+    accelerator: Literal["auto", "nvidia", "cpu"] = "auto"
+    """What the model runs on; ``auto`` takes the host's GPU where its driver and its Docker engine
+    can give it to a container, else the processor."""
+
+    torch_index: str = Field(default="auto", pattern=r"^(auto|none|https?://[!-~]+)$")
+    """Package index that torch alone comes from; ``none``: the one that pip is configured with.
+    ``auto`` takes PyTorch's index without CUDA for a model on the processor, if it answers."""
+
     bind: IPvAnyAddress = ipaddress.ip_address("127.0.0.1")
     """Address of the host on which the voice is published."""
 
@@ -120,6 +142,21 @@ class DeploySettings(BaseModel):
 
     start_timeout_seconds: int = Field(default=180, ge=5, le=3600)
     """How long the service may take from its start to healthy."""
+
+    @field_validator("model_folder")
+    @classmethod
+    def _start_at_home(cls, folder: Path | None) -> Path | None:
+        return folder.expanduser() if folder else None
+
+    @field_validator("torch_index")
+    @classmethod
+    def _refuse_a_password(cls, index: str) -> str:
+        if "@" in index:
+            raise ValueError(
+                "an address with a user or a password would stay in the image's history; name the "
+                "index in the host's /etc/pip.conf instead, which stays in no layer"
+            )
+        return index
 
     @field_validator("service_env")
     @classmethod
@@ -157,6 +194,16 @@ class DeploySettings(BaseModel):
                     "needed: openssl rand -hex 32 makes one"
                 )
         return secrets
+
+    @model_validator(mode="after")
+    def _refuse_a_required_model_from_nowhere(self) -> Self:
+        if self.model == "required" and self.model_folder is None:
+            raise ValueError(
+                "model=required, and there is none: in this version a model comes from a folder "
+                "of the machine that you deploy from; give model_folder=/path/to/csm-1b, or "
+                "model=auto to go on with the basic voice"
+            )
+        return self
 
     @model_validator(mode="after")
     def _refuse_a_public_bind_without_a_key(self) -> Self:
@@ -236,6 +283,8 @@ def _explain(error: ValidationError, data: Mapping[str, Any]) -> list[str]:
             lines.append(f"  {rule}")
             continue
         setting = str(detail["loc"][0])
-        shown = setting if setting in {"secrets", "service_env"} else f"{setting}={data[setting]}"
+        value = str(data[setting])
+        secret = setting in {"secrets", "service_env"} or re.search("://.*@", value)
+        shown = setting if secret else f"{setting}={value}"
         lines.append(f"  {shown}: {rule}; {WAYS_OUT[setting]}")
     return lines

@@ -1,4 +1,4 @@
-"""Stage 5: does the voice speak? The check program asks on the host; its report ends the deploy."""
+"""Stage 6: does the voice speak? The check program asks on the host; its report ends the deploy."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,7 @@ from pyinfra import host, logger, state
 from pyinfra.api import FunctionCommand, Host, State, deploy, operation
 
 from provision import facts
+from provision._model import CsmEngine
 from provision._release import CONTAINER, Release, render_release
 from provision._report import draw_report, draw_stopped, failure_lines
 from provision.host import HostPlan
@@ -17,27 +18,30 @@ from provision.settings import DeploySettings
 def verify_service(plan: HostPlan) -> None:
     """Verify that the host speaks, or that it is silent where silence was asked for."""
     if plan.settings.enabled:
-        release = render_release(plan.settings, plan.image)
-        verify_voice(name="Verify the voice", settings=plan.settings, release=release)
+        release = render_release(plan.settings, plan.image, plan.engine)
+        verify_voice(
+            name="Verify the voice", settings=plan.settings, release=release, engine=plan.engine
+        )
     else:
         verify_silence(name="Verify that the voice is stopped")
 
 
 @operation()
-def verify_voice(settings: DeploySettings, release: Release) -> Commands:
+def verify_voice(settings: DeploySettings, release: Release, engine: CsmEngine | None) -> Commands:
     """Run the check program on the host; all met is no change, anything else fails the host.
 
     + settings: what the host is to be
     + release: what should be running
+    + engine: the model that should speak, if there is one
     """
     report = host.get_fact(
         facts.VoiceReport, image=release.image, url=settings.local_url, key_file=release.key_file
     )
-    if report is not None and report.get("ok"):
-        _print(draw_report(settings, report))
+    lines = failure_lines(settings, report or {"error": "there is no Docker on the host"})
+    if report is not None and not lines:
+        _print(draw_report(settings, report, engine))
         host.noop("every check is met")
         return
-    lines = failure_lines(report or {"error": "there is no Docker on the host"})
     yield FunctionCommand(_refuse, (lines,), {})
 
 

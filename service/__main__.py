@@ -8,6 +8,8 @@ import uvicorn
 
 from service import __version__
 from service.app import build_engines, create_app
+from service.engines.absent import Absent
+from service.engines.engine import Engine
 from service.errors import SettingsError
 from service.logs import LOG_CONFIG
 from service.settings import ServiceSettings, read_settings
@@ -24,15 +26,16 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         settings = read_settings()
+        if options.check_settings:
+            sys.stdout.write(_plan(settings))
+            return 0
+        app = create_app(settings)
     except SettingsError as refused:
         sys.stderr.write(f"Sesame cannot be started with these settings:\n{refused}\n")
         return REFUSED
-    if options.check_settings:
-        sys.stdout.write(_plan(settings))
-        return 0
     logging.config.dictConfig(LOG_CONFIG)
     uvicorn.run(
-        create_app(settings),
+        app,
         host=settings.host,
         port=settings.port,
         log_config=None,
@@ -57,17 +60,23 @@ def _parser() -> argparse.ArgumentParser:
 
 def _plan(settings: ServiceSettings) -> str:
     """Say in a few lines what the settings mean; never the key."""
-    rungs = ", ".join(rung.name for rung in build_engines(settings, load_personas()))
+    personas = load_personas(settings.voices_dir)
+    rungs = ", ".join(map(_rung, build_engines(settings, personas)))
     lines = {
         "version": __version__,
         "mode": settings.mode,
         "rungs": rungs or "none: SESAME_ENABLED=false",
+        "voices": ", ".join(personas),
         "bind": f"{settings.host}:{settings.port}",
         "server key": "required" if settings.server_key else "not required",
         "deadline": f"{settings.deadline_seconds:g} s to the first audio, "
         f"then {settings.stall_seconds:g} s between blocks",
     }
     return "".join(f"{name + ':':<12}{value}\n" for name, value in lines.items())
+
+
+def _rung(rung: Engine) -> str:
+    return f"{rung.name} (off: {rung.state.reason})" if isinstance(rung, Absent) else rung.name
 
 
 if __name__ == "__main__":

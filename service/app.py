@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.util import find_spec
 
 from fastapi import FastAPI, Security
 from fastapi.params import Depends
@@ -12,9 +13,12 @@ from starlette.types import ASGIApp
 from service import __version__
 from service.api import operations, refusals, sesame
 from service.api.borders import BodyLimit, CurlType, RequestLog, ServerKey
+from service.engines.absent import Absent
 from service.engines.basic import BasicVoice
 from service.engines.chain import Chain
 from service.engines.engine import Engine
+from service.engines.snapshot import find_snapshot
+from service.errors import EngineError, SettingsError
 from service.settings import ServiceSettings
 from service.voices import Personas, load_personas
 
@@ -22,11 +26,39 @@ __all__ = ["build_engines", "create_app"]
 
 
 def build_engines(settings: ServiceSettings, personas: Personas) -> list[Engine]:
-    """Give the rungs that the settings ask for, in the order in which they are tried."""
+    """Give the rungs that the settings ask for, in the order in which they are tried.
+
+    Raises SettingsError when none of them could ever speak, or an operator's clip is unusable.
+    """
     rungs: list[Engine] = []
+    if settings.enabled and settings.model:
+        rungs.append(_csm(settings, personas))
     if settings.enabled and settings.basic_voice:
         rungs.append(BasicVoice(personas.values()))
+    if rungs and all(isinstance(rung, Absent) for rung in rungs):
+        raise SettingsError(
+            f"no rung could ever speak: csm: {rungs[0].state.reason}; mend that, or set"
+            " SESAME_BASIC_VOICE=true"
+        )
     return rungs
+
+
+def _csm(settings: ServiceSettings, personas: Personas) -> Engine:
+    try:
+        snapshot = find_snapshot(settings.model, settings.model_revision, settings.hf_home)
+    except EngineError as error:
+        return Absent("csm", f"{error}; {error.hint}")
+    if find_spec("torch") is None:
+        return Absent("csm", "this image has no PyTorch; deploy with a model, which brings it")
+    from service.engines.csm import CsmVoice  # noqa: PLC0415 (the light image has no torch)
+
+    return CsmVoice(
+        snapshot,
+        personas,
+        device=settings.device,
+        precision=settings.precision,
+        streams=settings.max_streams,
+    )
 
 
 def create_app(settings: ServiceSettings, engines: Sequence[Engine] | None = None) -> ASGIApp:
@@ -34,7 +66,7 @@ def create_app(settings: ServiceSettings, engines: Sequence[Engine] | None = Non
 
     + engines: the rungs; by default those that the settings ask for
     """
-    personas = load_personas()
+    personas = load_personas(settings.voices_dir)
     rungs = build_engines(settings, personas) if engines is None else engines
     chain = Chain(
         rungs,

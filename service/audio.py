@@ -5,7 +5,10 @@ It knows nothing of who spoke or of who asked.
 
 import math
 import struct
+from contextlib import nullcontext
 from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO
 
 import av
 import av.filter
@@ -21,6 +24,7 @@ __all__ = [
     "Samples",
     "check_block",
     "is_silent",
+    "read_audio",
     "silence",
     "to_pcm16",
     "wav_header",
@@ -32,6 +36,7 @@ SAMPLE_RATES = (8_000, 16_000, 22_050, 24_000, 44_100, 48_000)  # Hz, of an answ
 Samples = npt.NDArray[np.float32]  # [samples], mono, full scale is ±1
 
 SILENT_BELOW = 2e-3  # peak to peak: -60 dBFS, far under a whisper and over dither
+UNKNOWN_SIZE = 0xFFFF_FFFF  # bytes, in a RIFF header
 PLAUSIBLE_PEAK = 2.0  # twice full scale: resamplers overshoot a little, broken decoders a lot
 
 
@@ -95,6 +100,33 @@ def _pull(graph: av.filter.Graph) -> Samples:
         pulled.append(frame.to_ndarray()[0])
 
 
+def read_audio(source: Path | BinaryIO, *, longest: float) -> Samples:
+    """Decode a recording of any form that FFmpeg reads: `[samples]`, mono, 24 kHz.
+
+    + longest: seconds; a longer one is not read to its end
+
+    Raises AudioError that says why it cannot be used.
+    """
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+    blocks: list[Samples] = []
+    left = round(longest * SAMPLE_RATE)
+    try:
+        # A path is opened here, so that it is never taken for a URL.
+        with source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
+            with av.open(file, mode="r") as container:
+                for frame in container.decode(audio=0):
+                    blocks += [part.to_ndarray()[0] for part in resampler.resample(frame)]
+                    left -= blocks[-1].size if blocks else 0
+                    if left < 0:
+                        raise AudioError(f"it is longer than {longest:g} s", "too_long")
+            blocks += [part.to_ndarray()[0] for part in resampler.resample(None)]
+    except (av.FFmpegError, IndexError) as error:
+        raise AudioError("it holds no audio that can be decoded", "unreadable") from error
+    except OSError as error:
+        raise AudioError(f"it cannot be read: {error.strerror}", "unreadable") from error
+    return np.concatenate([silence(0), *blocks])
+
+
 def silence(seconds: float) -> Samples:
     """Give `seconds` of digital silence."""
     return np.zeros(round(seconds * SAMPLE_RATE), dtype=np.float32)
@@ -121,8 +153,14 @@ def to_pcm16(block: Samples) -> bytes:
     return np.rint(np.clip(block, -1, 1) * 32767).astype("<i2").tobytes()
 
 
-def wav_header(pcm_bytes: int, sample_rate: int) -> bytes:
-    """Give the 44-byte RIFF header of 16-bit mono PCM (Microsoft RIFF WAVE, format tag 1)."""
+def wav_header(pcm_bytes: int | None, sample_rate: int) -> bytes:
+    """Give the 44-byte RIFF header of 16-bit mono PCM (Microsoft RIFF WAVE, format tag 1).
+
+    + pcm_bytes: size of what follows; None where it is not known yet: both sizes are then the
+      largest there are, as ffmpeg writes them to a pipe
+    """
+    riff_bytes = UNKNOWN_SIZE if pcm_bytes is None else 36 + pcm_bytes
+    data_bytes = UNKNOWN_SIZE if pcm_bytes is None else pcm_bytes
     form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, sample_rate, sample_rate * 2, 2, 16)
-    data = struct.pack("<4sI", b"data", pcm_bytes)
-    return struct.pack("<4sI4s", b"RIFF", 36 + pcm_bytes, b"WAVE") + form + data
+    data = struct.pack("<4sI", b"data", data_bytes)
+    return struct.pack("<4sI4s", b"RIFF", riff_bytes, b"WAVE") + form + data

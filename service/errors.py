@@ -15,6 +15,7 @@ SesameError
 │   ├── VoiceUnknownError
 │   └── AudioTooLongError
 ├── ClientLeftError           nobody waits for the answer any more
+├── ClientStalledError        somebody is there and does not read the answer
 ├── SpeechError          the request was good, and no speech came of it
 │   ├── VoiceOfflineError     every rung failed, or there is none
 │   ├── DeadlineError no rung gave a verified block in time
@@ -29,6 +30,7 @@ __all__ = [
     "AudioTooLongError",
     "BodyTooLargeError",
     "ClientLeftError",
+    "ClientStalledError",
     "ContentTypeError",
     "DeadlineError",
     "EngineError",
@@ -102,7 +104,11 @@ class AudioTooLongError(RequestError):
 
 
 class ClientLeftError(SesameError):
-    """The client closed the connection before its answer was ready."""
+    """The client closed the connection before it had its answer."""
+
+
+class ClientStalledError(SesameError):
+    """The client keeps the connection open and reads nothing of its answer."""
 
 
 class SpeechError(SesameError):

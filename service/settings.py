@@ -22,7 +22,7 @@ from pydantic_settings import (
 
 from service.errors import SettingsError
 
-__all__ = ["IGNORED", "PREFIX", "SECRETS_FOLDER", "ServiceSettings", "read_settings"]
+__all__ = ["IGNORED", "PREFIX", "SECRETS_FOLDER", "ServiceSettings", "read_settings", "variable"]
 
 PREFIX = "SESAME_"
 SECRETS_FOLDER = Path("/run/secrets")
@@ -46,6 +46,7 @@ class ServiceSettings(BaseSettings):
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,
+        populate_by_name=True,
         use_attribute_docstrings=True,
     )
 
@@ -60,6 +61,28 @@ class ServiceSettings(BaseSettings):
 
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     """Port to listen on: 1 to 65535."""
+
+    model: str = "sesame/csm-1b"
+    """Where CSM's files are: a folder, or a repository in the Hugging Face cache. Empty: no model
+    is run here."""
+
+    model_revision: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = "main"
+    """Which snapshot of the repository: a commit, or a name that the cache knows."""
+
+    hf_home: Annotated[Path, Field(validation_alias="HF_HOME")] = Path("~/.cache/huggingface")
+    """Where the Hugging Face cache is."""
+
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    """What runs the model: auto takes a GPU where there is one."""
+
+    precision: Literal["auto", "fp32", "bf16", "int8", "int4"] = "auto"
+    """Form of the model's weights: auto is bf16 on a GPU and int8 on a CPU."""
+
+    max_streams: Annotated[int, Field(ge=1, le=256)] | None = None
+    """How many answers the model speaks at once; unset: 4 on a CPU, 32 on a GPU."""
+
+    voices_dir: Path | None = None
+    """Folder of the operator's own personas: one folder each, with voice.toml and a clip."""
 
     basic_voice: bool = True
     """Whether espeak-ng speaks when nothing better can: true or false."""
@@ -110,11 +133,12 @@ class ServiceSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _some_rung_could_speak(self) -> Self:
-        if self.enabled and not self.basic_voice:
+        if self.enabled and not self.basic_voice and not self.model:
             raise PydanticCustomError(
                 "no_rung",
-                "SESAME_BASIC_VOICE=false with SESAME_ENABLED=true: no rung could ever speak; "
-                "set SESAME_BASIC_VOICE=true, or SESAME_ENABLED=false to be silent on purpose",
+                "SESAME_BASIC_VOICE=false with SESAME_ENABLED=true and no SESAME_MODEL: no rung "
+                "could ever speak; set SESAME_MODEL or SESAME_BASIC_VOICE=true, or "
+                "SESAME_ENABLED=false to be silent on purpose",
             )
         return self
 
@@ -149,6 +173,9 @@ def read_settings(secrets_folder: Path = SECRETS_FOLDER) -> ServiceSettings:
     + secrets_folder: holds one file a secret, named as the variable; it need not exist
     """
     sources: dict[str, Any] = {"_secrets_dir": secrets_folder if secrets_folder.exists() else None}
+    if os.environ.get(variable("model")) == "":
+        # Elsewhere an empty variable is an unset one; here it says that there is no model.
+        sources["model"] = ""
     problems = list(_unknown_variables())
     if problems:
         raise SettingsError("\n".join(problems))
@@ -167,27 +194,28 @@ def read_settings(secrets_folder: Path = SECRETS_FOLDER) -> ServiceSettings:
 
 
 def _unknown_variables() -> Iterator[str]:
-    known = [PREFIX + name.upper() for name in ServiceSettings.model_fields]
-    for variable in sorted(name for name in os.environ if name.upper().startswith(PREFIX)):
-        if variable.upper() in known or variable.upper() in IGNORED:
+    known = [variable(name) for name in ServiceSettings.model_fields]
+    for found in sorted(name for name in os.environ if name.upper().startswith(PREFIX)):
+        if found.upper() in known or found.upper() in IGNORED:
             continue
-        names = ServiceSettings.model_fields
-        close = difflib.get_close_matches(variable[len(PREFIX) :].lower(), names, n=1)
-        advice = (
-            f"did you mean {PREFIX}{close[0].upper()}?"
-            if close
-            else f"known are: {', '.join(known)}"
-        )
-        yield f"{variable} is not a setting of this version; {advice}"
+        close = difflib.get_close_matches(found.upper(), known, n=1, cutoff=0.75)
+        advice = f"did you mean {close[0]}?" if close else f"known are: {', '.join(known)}"
+        yield f"{found} is not a setting of this version; {advice}"
+
+
+def variable(name: str) -> str:
+    """Give the variable of a setting."""
+    alias = ServiceSettings.model_fields[name].validation_alias
+    return str(alias) if alias else PREFIX + name.upper()
 
 
 def _refusal(error: ErrorDetails) -> str:
     """Say one problem in one line: variable, value, rule, way out."""
     if not error["loc"]:
         return error["msg"]
-    name = str(error["loc"][0])
-    variable = PREFIX + name.upper()
-    field = ServiceSettings.model_fields[name]
+    place = str(error["loc"][0])
+    name = next(name for name in ServiceSettings.model_fields if place in (name, variable(name)))
     if name == "server_key":
-        return f"{variable}: {error['msg']}"
-    return f"{variable}={error['input']}: {error['msg']}. {field.description}"
+        return f"{variable(name)}: {error['msg']}"
+    description = " ".join((ServiceSettings.model_fields[name].description or "").split())
+    return f"{variable(name)}={error['input']}: {error['msg']}. {description}"

@@ -11,9 +11,9 @@ ROOMS = ("provision", "service", "checks")
 
 MAY_IMPORT = {
     "service.api": {"api", "engines", "settings", "errors", "audio", "text", "voices", "logs"},
-    "service.engines": {"engines", "settings", "errors", "audio", "text", "voices"},
+    "service.engines": {"engines", "settings", "errors", "audio", "text", "voices", "csm"},
     "service.voices": {"voices", "errors"},
-    "service.text": {"errors"},
+    "service.text": {"text", "errors"},
     "service.audio": {"errors"},
     "service.settings": {"errors"},
     "service.errors": set(),
@@ -60,10 +60,23 @@ def test_the_service_is_imported_downwards_only(part: str) -> None:
 
 
 @pytest.mark.parametrize("room", ROOMS)
-def test_only_the_csm_library_imports_torch(room: str) -> None:
+def test_only_csm_and_its_rung_import_torch(room: str) -> None:
     for module, path in modules(room):
-        if not module.startswith("service.csm"):
-            assert "torch" not in {name.partition(".")[0] for name in imports(path)}, module
+        if not module.startswith(("service.csm", "service.engines.csm")):
+            names = {name.partition(".")[0] for name in imports(path)}
+            assert not names & {"torch", "onnx", "onnxruntime", "tokenizers", "safetensors"}, module
+
+
+def test_only_wiring_imports_the_rung_that_needs_torch() -> None:
+    for module, path in modules("service"):
+        if module != "service.app" and not module.startswith("service.engines.csm"):
+            assert not any(name.startswith("service.engines.csm") for name in imports(path)), module
+
+
+def test_nothing_imports_the_benchmarks() -> None:
+    for room in ROOMS:
+        for module, path in modules(room):
+            assert not any(name.startswith("benchmarks") for name in imports(path)), module
 
 
 def test_the_csm_library_can_be_lifted_out() -> None:

@@ -15,7 +15,7 @@ from provision.settings import SECRET_NAMES, DeploySettings
 from service.api.refusals import REFUSALS, Refusal
 from service.api.sesame import GenerateRequest
 from service.app import create_app
-from service.settings import PREFIX, ServiceSettings
+from service.settings import ServiceSettings, variable
 
 PROJECT = Path(__file__).resolve().parent.parent
 NONE = "–"  # noqa: RUF001 (how the tables say that there is no default)
@@ -60,12 +60,12 @@ def test_every_variable_of_the_service_is_documented_with_its_default() -> None:
     for name, field in ServiceSettings.model_fields.items():
         plain = str(field.default).lower().removesuffix(".0")
         default = NONE if field.default is None else f"`{plain}`"
-        assert rows[PREFIX + name.upper()][0] == default, name
+        assert rows[variable(name)][0] == default, name
 
 
 def test_no_setting_is_documented_that_does_not_exist() -> None:
     known = set(DeploySettings.model_fields)
-    known |= {PREFIX + name.upper() for name in ServiceSettings.model_fields}
+    known |= {variable(name) for name in ServiceSettings.model_fields}
     assert set(table_rows(page("reference/settings.md"))) == known
 
 

@@ -5,7 +5,7 @@ It reports what was last observed and never asks an engine anything.
 
 import time
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel
@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from service import __version__
 from service.engines.chain import Chain
+from service.engines.engine import Engine, ModelReport
 from service.voices import Personas
 
 __all__ = ["Health", "routes"]
@@ -29,20 +30,23 @@ class EngineReport(BaseModel):
     """One rung as last observed."""
 
     name: str
-    state: Literal["ready", "open", "off"]
+    state: Literal["ready", "loading", "open", "off"]
     reason: str | None = None
 
 
 class Health(BaseModel):
-    """The guide's health. 200 when something can speak, else 503."""
+    """The guide's health. 200 when the primary or its stand-in speaks, else 503."""
 
-    status: Literal["degraded", "offline"]
+    status: Literal["healthy", "degraded", "loading", "offline"]
     model_loaded: bool
     mode: str
     engine: str | None
     badge: Badge
     device: str | None
     model: str | None
+    precision: str | None = None
+    real_time_factor: float | None = None
+    progress: str | None = None
     version: str
     uptime_seconds: float
     voices: list[str]
@@ -65,17 +69,20 @@ class Readiness(BaseModel):
 
 @dataclass(frozen=True)
 class Standing:
-    """What it means for health that a rung speaks."""
+    """What it means for health that a rung speaks, or that none does."""
 
-    status: Literal["degraded", "offline"]
-    model_loaded: bool
+    code: int
+    status: Literal["healthy", "degraded", "loading", "offline"]
     badge: Badge
+    model_loaded: bool = False
 
 
 STANDINGS = {
-    "basic": Standing("degraded", model_loaded=False, badge=Badge(icon="🟠", label="Basic Voice")),
+    "csm": Standing(200, "healthy", Badge(icon="🟢", label="Sesame Local"), model_loaded=True),
+    "basic": Standing(200, "degraded", Badge(icon="🟠", label="Basic Voice")),
 }
-SILENT = Standing("offline", model_loaded=False, badge=Badge(icon="🔴", label="Voice Offline"))
+LOADING = Standing(503, "loading", Badge(icon="🔴", label="Voice Offline"))
+SILENT = Standing(503, "offline", Badge(icon="🔴", label="Voice Offline"))
 
 
 def routes(chain: Chain, personas: Personas, *, enabled: bool, mode: str) -> APIRouter:
@@ -91,24 +98,27 @@ def routes(chain: Chain, personas: Personas, *, enabled: bool, mode: str) -> API
         "/health",
         summary="Tell who speaks",
         response_model_exclude_unset=True,
-        responses={503: {"model": Health, "description": "Nothing can speak"}},
+        responses={503: {"model": Health, "description": "The model is loading, or none speaks"}},
     )
     async def health(response: Response) -> Health:
         speaker = chain.speaker if enabled else None
-        standing = STANDINGS[speaker.name] if speaker else SILENT
-        response.status_code = 200 if speaker else 503
+        loading = chain.loading if enabled else None
+        standing = LOADING if loading else STANDINGS[speaker.name] if speaker else SILENT
+        response.status_code = standing.code
+        model = None if speaker is None or loading else speaker.state.model
         return Health(
             status=standing.status,
             model_loaded=standing.model_loaded,
             mode=mode,
             engine=speaker.name if speaker else None,
             badge=standing.badge,
-            device=None,
-            model=None,
+            device=model.device if model else None,
+            model=model.name if model else None,
             version=__version__,
             uptime_seconds=round(time.monotonic() - started, 1),
             voices=list(personas),
             engines=_engine_reports(chain),
+            **_details(model, loading),
         )
 
     # Apart from readiness: a voice that cannot speak is not mended by killing the process.
@@ -129,6 +139,17 @@ def routes(chain: Chain, personas: Personas, *, enabled: bool, mode: str) -> API
         return Readiness(ready=True, engine=speaker.name, reason=None)
 
     return router
+
+
+def _details(model: ModelReport | None, loading: Engine | None) -> dict[str, Any]:
+    """Give what health says only where there is something to say."""
+    details: dict[str, Any] = {}
+    if loading is not None:
+        details["progress"] = loading.state.reason
+    if model is not None:
+        details["precision"] = model.precision
+        details["real_time_factor"] = round(model.real_time_factor, 3)
+    return details
 
 
 def _engine_reports(chain: Chain) -> list[EngineReport]:

@@ -55,6 +55,9 @@ REFUSALS: dict[type[SesameError], Refusal] = {
     errors.VoiceUnknownError: Refusal(422, "voice_unknown", "There is no such voice"),
     errors.AudioTooLongError: Refusal(422, "audio_too_long", "The audio would be over 40 minutes"),
     errors.ClientLeftError: Refusal(499, "client_left", "The client left; seen in the log only"),
+    errors.ClientStalledError: Refusal(
+        499, "client_stalled", "The client stopped reading; seen in the log only"
+    ),
     errors.VoiceOfflineError: Refusal(503, "voice_offline", "No rung could speak", RETRY),
     errors.SpeechCutOffError: Refusal(503, "speech_cut_off", "The voice broke off", RETRY),
     errors.DeadlineError: Refusal(504, "deadline_exceeded", "No rung spoke in time"),

@@ -3,16 +3,20 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Scope
 
 from service.api.borders import note
+from service.api.conversation import MOST_TURNS, Turn, read_turns
 from service.api.presence import while_present
 from service.api.refusals import documented
+from service.api.streaming import Beginning, StreamedAnswer
 from service.audio import SAMPLE_RATE, Converter, to_pcm16, wav_header
 from service.engines.chain import Chain, Speech
 from service.engines.engine import SpeechRequest
@@ -56,6 +60,26 @@ class GenerateRequest(BaseModel):
 
     speed: Annotated[float, Field(strict=True, ge=0.25, le=4, allow_inf_nan=False)] = 1.0
     """Tempo: 2 is twice as fast. Pitch is kept."""
+
+    stream: Annotated[bool, Field(strict=True)] = False
+    """Whether the audio is sent while it is being spoken, over HTTP/1.1 and later: the WAV header
+    then has the largest sizes there are, and a failure after the first byte cuts the connection."""
+
+    temperature: Annotated[float | None, Field(strict=True, ge=0, le=2, allow_inf_nan=False)] = None
+    """How freely the model speaks: 0 always takes what is most likely. Unset: as the persona has
+    it."""
+
+    top_k: Annotated[int | None, Field(strict=True, ge=1, le=2051)] = None
+    """From how many of the most likely codes the model draws. Unset: as the persona has it."""
+
+    seed: Annotated[int | None, Field(strict=True, ge=0, lt=2**63)] = None
+    """The same seed gives the same audio again, on the same build and device. Unset: any."""
+
+    max_audio_length_ms: Annotated[int | None, Field(strict=True, ge=80, le=2_400_000)] = None
+    """Where the audio ends at the latest, at speed 1. Unset: as long as the text takes."""
+
+    context: Annotated[list[Turn] | None, Field(max_length=MOST_TURNS)] = None
+    """What was said before, oldest first: at most 8 turns and 60 s. The model goes on from it."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +145,8 @@ def routes(chain: Chain, personas: Personas, *, enabled: bool) -> APIRouter:
         responses={
             200: {
                 "description": "WAV, 16-bit mono PCM. Headers: `X-Speech-Engine`, "
-                "`X-Speech-Voice`, `X-Speech-Attempts`, `X-Speech-Substitution`, `Server-Timing`",
+                "`X-Speech-Voice`, `X-Speech-Attempts`, `X-Speech-Substitution`, `Server-Timing`; "
+                "with `stream`, `X-Accel-Buffering: no`",
                 "content": {"audio/wav": {"schema": {"type": "string", "format": "binary"}}},
             },
             **documented(400, 401, 413, 415, 422, 503, 504),
@@ -136,46 +161,101 @@ def routes(chain: Chain, personas: Personas, *, enabled: bool) -> APIRouter:
             )
         persona = personas.resolve(asked.voice)
         note(request.scope, voice=persona.name, characters=len(asked.text), speed=asked.speed)
-        wanted = SpeechRequest(segments(asked.text), persona)
+        streams = asked.stream and request.scope["http_version"] != "1.0"
+        wanted = await _wanted(asked, personas, whole=not streams)
+        if streams:
+            return StreamedAnswer(_stream(chain, wanted, asked, request.scope), "audio/wav")
         recording = await while_present(request.receive, _record(chain, wanted, asked))
         total = time.perf_counter() - started
-        speech = recording.speech
-        note(
-            request.scope,
-            engine=speech.engine,
-            attempts=speech.attempts,
-            audio_s=recording.seconds,
-            queue_ms=speech.queue_seconds * 1000,
-            first_audio_ms=speech.first_audio_seconds * 1000,
-        )
-        return recording.answer(_headers(speech, persona.name, total))
+        _note_speech(request.scope, recording.speech)
+        note(request.scope, audio_s=recording.seconds)
+        return recording.answer(_headers(recording.speech, persona.name, total=total))
 
     return router
 
 
+async def _wanted(asked: GenerateRequest, personas: Personas, *, whole: bool) -> SpeechRequest:
+    longest = asked.max_audio_length_ms
+    context = await asyncio.to_thread(read_turns, asked.context, personas) if asked.context else ()
+    return SpeechRequest(
+        segments(asked.text),
+        personas.resolve(asked.voice),
+        temperature=asked.temperature,
+        top_k=asked.top_k,
+        seed=asked.seed,
+        longest_seconds=None if longest is None else longest / 1000,
+        context=context,
+        whole=whole,
+    )
+
+
 async def _record(chain: Chain, wanted: SpeechRequest, asked: GenerateRequest) -> Recording:
-    converter = Converter(SAMPLE_RATE, asked.sample_rate, asked.speed)
-    pcm: list[bytes] = []
-    left = LONGEST_AUDIO * asked.sample_rate * 2  # bytes
-    async with chain.speak(wanted) as speech:
-        async for block in speech.blocks:
-            pcm.append(to_pcm16(converter.convert(block)))
-            left -= len(pcm[-1])
-            if left < 0:
-                raise AudioTooLongError(
-                    f"the audio would be longer than {LONGEST_AUDIO} s at speed={asked.speed:g}",
-                    "send the text in several requests, or raise the speed",
-                )
-    pcm.append(to_pcm16(converter.flush()))
+    async with chain.speak(wanted) as speech, aclosing(_pcm(speech, asked)) as pieces:
+        pcm = [piece async for piece in pieces]
     return Recording(speech, pcm, asked.sample_rate)
 
 
-def _headers(speech: Speech, voice: str, total_seconds: float) -> dict[str, str]:
-    timing = {
-        "queue": speech.queue_seconds,
-        "first_audio": speech.first_audio_seconds,
-        "total": total_seconds,
-    }
+@asynccontextmanager
+async def _stream(
+    chain: Chain, wanted: SpeechRequest, asked: GenerateRequest, scope: Scope
+) -> AsyncGenerator[Beginning]:
+    async with chain.speak(wanted) as speech:
+        _note_speech(scope, speech)
+        headers = _headers(speech, wanted.persona.name)
+        yield Beginning(headers, _streamed_wav(speech, asked, scope))
+
+
+async def _streamed_wav(
+    speech: Speech, asked: GenerateRequest, scope: Scope
+) -> AsyncGenerator[bytes]:
+    sent = 0  # bytes of PCM
+    yield wav_header(None, asked.sample_rate)
+    try:
+        async with aclosing(_pcm(speech, asked)) as pieces:
+            async for piece in pieces:
+                sent += len(piece)
+                yield piece
+    finally:
+        note(scope, audio_s=sent / 2 / asked.sample_rate)
+
+
+async def _pcm(speech: Speech, asked: GenerateRequest) -> AsyncGenerator[bytes]:
+    """Give the speech as 16-bit PCM at the rate and tempo asked for, block by block.
+
+    Raises AudioTooLongError before more than LONGEST_AUDIO of it is given.
+    """
+    converter = Converter(SAMPLE_RATE, asked.sample_rate, asked.speed)
+    left = LONGEST_AUDIO * asked.sample_rate * 2  # bytes
+    async for block in speech.blocks:
+        piece = to_pcm16(converter.convert(block))
+        left -= len(piece)
+        if left < 0:
+            raise AudioTooLongError(
+                f"the audio would be longer than {LONGEST_AUDIO} s at speed={asked.speed:g}",
+                "send the text in several requests, or raise the speed",
+            )
+        yield piece
+    yield to_pcm16(converter.flush())
+
+
+def _note_speech(scope: Scope, speech: Speech) -> None:
+    note(
+        scope,
+        engine=speech.engine,
+        attempts=speech.attempts,
+        queue_ms=speech.queue_seconds * 1000,
+        first_audio_ms=speech.first_audio_seconds * 1000,
+    )
+
+
+def _headers(speech: Speech, voice: str, *, total: float | None = None) -> dict[str, str]:
+    """Give the headers of an answer.
+
+    + total: seconds from the request to the last block, where they are known
+    """
+    timing = {"queue": speech.queue_seconds, "first_audio": speech.first_audio_seconds}
+    if total is not None:
+        timing["total"] = total
     headers = {
         "X-Speech-Engine": speech.engine,
         "X-Speech-Voice": voice,

@@ -16,6 +16,8 @@ from service.csm.checkpoint import (
     CheckpointMismatchError,
     CheckpointMissingError,
     CheckpointUnsafeError,
+    Loaded,
+    Precision,
     load,
     read_config,
 )
@@ -32,34 +34,61 @@ from service.csm.generate import (
     remember,
 )
 from service.csm.mimi import Mimi
-from service.csm.model import CSM, State
+from service.csm.model import CSM, State, TorchCSM
 from service.csm.prompt import PromptError, Rows, TextTokenizer, Turn, prompt_rows
-from service.csm.sampling import Sampling
+from service.csm.replay import CudaGraphs, Replay, ladder
+from service.csm.sampling import SEEDS, Sampling, candidates_for
+from service.csm.scheduler import Block, Ended, Ending, Event, Failed, Scheduler, Utterance
+from service.csm.voice import Clip, ClipError, Voice, clip_rows, encode_clip, fit_turns
+from service.csm.worker import Worker, WorkerDownError
 
 __all__ = [
     "CSM",
     "FRAME_SECONDS",
+    "SEEDS",
+    "Block",
     "CheckpointDamagedError",
     "CheckpointError",
     "CheckpointMismatchError",
     "CheckpointMissingError",
     "CheckpointUnsafeError",
+    "Clip",
+    "ClipError",
     "ConfigError",
     "CsmConfig",
+    "CudaGraphs",
+    "Ended",
+    "Ending",
+    "Event",
+    "Failed",
     "GenerationError",
+    "Loaded",
     "Mimi",
     "NotFiniteError",
+    "Precision",
     "Prefix",
     "PromptError",
     "PromptTooLongError",
+    "Replay",
     "Rows",
     "Sampling",
+    "Scheduler",
     "State",
     "TextTokenizer",
+    "TorchCSM",
     "Turn",
+    "Utterance",
+    "Voice",
+    "Worker",
+    "WorkerDownError",
     "admit",
+    "candidates_for",
+    "clip_rows",
+    "encode_clip",
+    "fit_turns",
     "frame_budget",
     "generate",
+    "ladder",
     "load",
     "prompt_rows",
     "read_config",

@@ -6,10 +6,10 @@ fetches nothing.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,7 +17,8 @@ from torch import Tensor
 
 from service.csm.config import CsmConfig, TransformerConfig
 from service.csm.mimi import Mimi
-from service.csm.model import CSM
+from service.csm.model import CSM, TorchCSM
+from service.csm.quantise import Bits, QuantiseError
 
 __all__ = [
     "CODEC_PREFIX",
@@ -27,6 +28,7 @@ __all__ = [
     "CheckpointMissingError",
     "CheckpointUnsafeError",
     "Loaded",
+    "Precision",
     "csm_shapes",
     "load",
     "read_config",
@@ -41,6 +43,13 @@ INDEXES = ("transformers.safetensors.index.json", "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 LFS_POINTER = b"version https://git-lfs"
+
+
+Precision = Literal["fp32", "bf16", "int8", "int4"]
+"""Of the model's products; int8 and int4 are the CPU's."""
+
+DTYPES: Mapping[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+BITS: Mapping[str, Bits] = {"int8": 8, "int4": 4}
 
 
 class CheckpointError(Exception):
@@ -63,7 +72,7 @@ class CheckpointDamagedError(CheckpointError):
 
 
 class CheckpointMismatchError(CheckpointError):
-    """Another model's configuration, a tensor that is absent, or one of the wrong shape."""
+    """Another model's configuration, a tensor that is absent, or one that does not fit."""
 
 
 class CheckpointUnsafeError(CheckpointError):
@@ -78,38 +87,65 @@ class Loaded(NamedTuple):
 
 
 def load(
-    folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    folder: Path, *, device: torch.device | str = "cpu", precision: Precision = "fp32"
 ) -> Loaded:
     """Load the model and its codec.
 
-    The model's weights become `dtype`; the codec stays float32, whose errors would be heard. On the
-    CPU, tensors that need neither conversion nor fusing stay mapped from the file.
+    The model's products are computed in `precision`, int8 and int4 by as many threads as torch has
+    at this moment; the codec stays float32, whose errors would be heard. On the CPU, tensors that
+    need neither conversion nor fusing stay mapped from the file.
 
     Raises:
         CheckpointError: Or the subclass of it that says what is wrong.
+        ValueError: The device cannot compute in that precision.
         OSError: A file cannot be read.
     """
-    config = read_config(folder)
     device = torch.device(device)
+    if precision in BITS and device.type != "cpu":
+        raise ValueError(
+            f"{precision} runs on the CPU alone, and the device is {device}: choose bf16 or fp32"
+        )
+    config = read_config(folder)
     with ExitStack() as files:
         stored = _open(folder, files)
         _check(stored, csm_shapes(config))
         codec = Mimi(config.codec)
         codec_shapes = codec.checkpoint_names()
         _check(stored, {CODEC_PREFIX + name: shape for name, shape in codec_shapes.items()})
-        with torch.device("meta"):
-            model = CSM(config)
-        model.load_state_dict(
-            {
-                name: tensor.to(device=device, dtype=dtype)
-                for name, tensor in _model_tensors(config, lambda name: stored[name].read())
-            },
-            assign=True,
-        )
+        tensors = _model_tensors(config, lambda name: stored[name].read())
+        if precision in BITS:
+            model = _packed_model(config, tensors, BITS[precision])
+        else:
+            model = _torch_model(config, tensors, device, DTYPES[precision])
         codec.load({name: stored[CODEC_PREFIX + name].read() for name in codec_shapes})
-    model.requires_grad_(requires_grad=False).eval()
     codec.to(device).requires_grad_(requires_grad=False).eval()
     return Loaded(model, codec)
+
+
+def _torch_model(
+    config: CsmConfig,
+    tensors: Iterable[tuple[str, Tensor]],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> CSM:
+    with torch.device("meta"):
+        model = TorchCSM(config)
+    model.load_state_dict(
+        {name: tensor.to(device=device, dtype=dtype) for name, tensor in tensors}, assign=True
+    )
+    return model.requires_grad_(requires_grad=False).eval()
+
+
+def _packed_model(config: CsmConfig, tensors: Iterable[tuple[str, Tensor]], bits: Bits) -> CSM:
+    # Where it is not asked for, ONNX Runtime need not be there: on a host with a GPU, for one.
+    from service.csm.packed import PackedCSM  # noqa: PLC0415 (see above)
+
+    try:
+        return PackedCSM(config, tensors, bits)
+    except QuantiseError as error:
+        raise CheckpointMismatchError(
+            f"the weights cannot be rounded to {bits} bits: {error}; choose bf16 or fp32"
+        ) from error
 
 
 def read_config(folder: Path) -> CsmConfig:
@@ -169,7 +205,7 @@ def _stack_shapes(prefix: str, config: TransformerConfig) -> dict[str, tuple[int
 def _model_tensors(
     config: CsmConfig, read: Callable[[str], Tensor]
 ) -> Iterator[tuple[str, Tensor]]:
-    """Give the tensors of `CSM.state_dict()` one by one, so that few are in memory twice."""
+    """Give the tensors of `TorchCSM.state_dict()` one by one, so that few are in memory twice."""
     yield "text_embedding.weight", read("embed_text_tokens.weight")
     yield "audio_embedding.weight", read(AUDIO_EMBEDDING)
     yield "head.weight", read("lm_head.weight")[: config.codes]

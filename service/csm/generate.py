@@ -12,7 +12,7 @@ from torch import Tensor
 
 from service.csm.model import BROKEN, CSM, State
 from service.csm.prompt import Rows
-from service.csm.sampling import Sampling
+from service.csm.sampling import Sampling, candidates_for
 
 __all__ = [
     "FRAME_SECONDS",
@@ -131,10 +131,12 @@ def generate(
     """
     state = model.state(slots=1) if state is None else state
     filled = admit(model, state, 0, rows, sampling, frames=frames, prefix=prefix)
+    candidates = candidates_for(sampling.top_k)
     for index in range(frames):
         reach = min(state.positions, REACH * math.ceil((filled + index + 1) / REACH))
         with torch.inference_mode():
-            codes = model.step(state, batch=1, reach=reach)[0].to("cpu", copy=True)
+            frame = model.step(state, batch=1, reach=reach, candidates=candidates)[0]
+            codes = frame.to("cpu", copy=True)
         # Upstream's rule; transformers stops already when all but the last code are 0.
         if not codes.any():
             return

@@ -5,7 +5,9 @@ reads the rows and yields codebook 0 of the next frame; a small depth decoder th
 codebooks one by one. Shapes: B sequences, T rows, Q codebooks, W backbone width, V codes.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +16,17 @@ from service.csm.config import CsmConfig
 from service.csm.sampling import CANDIDATES, Sampling, frame_noise, sample
 from service.csm.transformer import Cache, Span, Transformer
 
-__all__ = ["BROKEN", "CSM", "State"]
+__all__ = ["BROKEN", "CSM", "State", "TorchCSM"]
 
 BROKEN = -1
 """Stands in every codebook of a frame whose numbers were not finite."""
+
+
+class DepthCache(NamedTuple):
+    """What the depth decoder of `TorchCSM` writes while it makes a frame."""
+
+    cache: Cache
+    spans: tuple[Span, ...]  # where its first two rows, then each next, stand
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +38,6 @@ class State:
     """
 
     cache: Cache
-    depth_cache: Cache
-    depth_spans: tuple[Span, ...]  # where the depth decoder's first two rows, then each next, stand
     inputs: Tensor  # [slots, W]: the embedding of the row that the next step reads
     lengths: Tensor  # [slots] int64: rows in the cache
     frames: Tensor  # [slots] int64: frames since the prompt, which number the noise
@@ -38,6 +45,34 @@ class State:
     temperatures: Tensor  # [slots] float32
     top_k: Tensor  # [slots] int64
     codes: Tensor  # [slots, Q] int64: the last frame
+    depth: DepthCache | None = None
+
+    @classmethod
+    def empty(
+        cls,
+        config: CsmConfig,
+        slots: int,
+        positions: int | None,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        depth: DepthCache | None = None,
+    ) -> "State":
+        """Allocate for so many slots of so many positions (default: all the model has)."""
+        stack = config.backbone
+        return cls(
+            cache=Cache.empty(
+                stack, slots, positions or stack.positions, device=device, dtype=dtype
+            ),
+            inputs=torch.zeros(slots, stack.width, device=device, dtype=dtype),
+            lengths=torch.zeros(slots, dtype=torch.int64, device=device),
+            frames=torch.zeros(slots, dtype=torch.int64, device=device),
+            seeds=torch.zeros(slots, dtype=torch.int64, device=device),
+            temperatures=torch.zeros(slots, device=device),
+            top_k=torch.ones(slots, dtype=torch.int64, device=device),
+            codes=torch.zeros(slots, config.codebooks, dtype=torch.int64, device=device),
+            depth=depth,
+        )
 
     @property
     def positions(self) -> int:
@@ -55,55 +90,17 @@ class State:
         cache.values.zero_()
 
 
-class CSM(nn.Module):
-    """The weights. What changes from frame to frame lives in a `State`.
+class CSM(ABC):
+    """The weights, and how they are run. What changes from frame to frame lives in a `State`."""
 
-    Every product is an `nn.Linear`, so that a handler can put quantised ones in their place.
-    """
+    config: CsmConfig
+    text_embedding: nn.Embedding
+    # Codebook q, code c at row q * audio_vocabulary + c; backbone and depth decoder share it.
+    audio_embedding: nn.Embedding
 
-    def __init__(self, config: CsmConfig) -> None:
-        super().__init__()
-        self.config = config
-        width = config.backbone.width
-        self.text_embedding = nn.Embedding(config.text_vocabulary, width)
-        # Codebook q, code c at row q * audio_vocabulary + c; backbone and depth decoder share it.
-        self.audio_embedding = nn.Embedding(config.codebooks * config.audio_vocabulary, width)
-        self.backbone = Transformer(config.backbone)
-        self.head = nn.Linear(width, config.codes, bias=False)
-        self.projection = nn.Linear(width, config.depth.width, bias=False)
-        self.depth = Transformer(config.depth)
-        self.depth_heads = nn.ModuleList(
-            nn.Linear(config.depth.width, config.codes, bias=False)
-            for _ in range(config.codebooks - 1)
-        )
-
+    @abstractmethod
     def state(self, slots: int, positions: int | None = None) -> State:
         """Allocate for `slots` sequences of up to `positions` rows (default: all the model has)."""
-        weight = self.text_embedding.weight
-        device, dtype = weight.device, weight.dtype
-        config = self.config
-        depth_cache = Cache.empty(config.depth, slots, config.codebooks, device=device, dtype=dtype)
-        return State(
-            cache=Cache.empty(
-                config.backbone,
-                slots,
-                positions or config.backbone.positions,
-                device=device,
-                dtype=dtype,
-            ),
-            depth_cache=depth_cache,
-            depth_spans=(
-                depth_cache.run(0, 2),
-                *(depth_cache.run(position, 1) for position in range(2, config.codebooks)),
-            ),
-            inputs=torch.zeros(slots, config.backbone.width, device=device, dtype=dtype),
-            lengths=torch.zeros(slots, dtype=torch.int64, device=device),
-            frames=torch.zeros(slots, dtype=torch.int64, device=device),
-            seeds=torch.zeros(slots, dtype=torch.int64, device=device),
-            temperatures=torch.zeros(slots, device=device),
-            top_k=torch.ones(slots, dtype=torch.int64, device=device),
-            codes=torch.zeros(slots, config.codebooks, dtype=torch.int64, device=device),
-        )
 
     def embed(self, rows: Tensor, mask: Tensor) -> Tensor:
         """Embed rows `[T, Q + 1]` as `[T, W]`: the sum of the columns that `mask` marks."""
@@ -117,9 +114,7 @@ class CSM(nn.Module):
 
         Positions below `start` must be filled already; what lay at later ones is forgotten.
         """
-        cache = state.cache.slots(slot, 1)
-        x = self.embed(rows, mask)[None]  # [1, T, W]
-        hidden: Tensor = self.backbone(x, cache, cache.run(start, len(rows)))[0]
+        hidden = self._read(self.embed(rows, mask), state.cache.slots(slot, 1), start)
         state.lengths[slot] = start + len(rows)
         return hidden
 
@@ -140,29 +135,28 @@ class CSM(nn.Module):
         state.temperatures[slot] = sampling.temperature
         state.top_k[slot] = sampling.top_k
 
-    def step(self, state: State, batch: int, reach: int | None = None) -> Tensor:
+    def step(
+        self, state: State, batch: int, reach: int | None = None, candidates: int = CANDIDATES
+    ) -> Tensor:
         """Speak a frame in each of the first `batch` slots: codes `[B, Q]`, a view of `state`.
 
         A frame of zeros says that the utterance has ended, one of `BROKEN` that its numbers were
-        not finite. No step waits for the device, and none depends on a value there; a slot that
-        nobody uses steps along.
+        not finite. A slot that nobody uses steps along.
 
         + reach: how many cached positions attention looks at, above every length (default: all).
+        + candidates: how many codes are drawn from, at least every slot's `top_k`. The noise of a
+          code does not depend on it. `candidates_for` gives the few values worth having.
         """
         lengths, frames = state.lengths[:batch], state.frames[:batch]
-        cache = state.cache.slots(0, batch)
         noise = frame_noise(
             state.seeds[:batch],
             frames,
             state.temperatures[:batch],
             state.top_k[:batch],
             codebooks=self.config.codebooks,
-            candidates=min(CANDIDATES, self.config.codes),
+            candidates=min(candidates, self.config.codes),
         )  # [B, Q, C]
-        span = cache.step(lengths, reach or state.positions)
-        hidden = self.backbone(state.inputs[:batch, None], cache, span)[:, 0]  # [B, W]
-        depth_cache = state.depth_cache.slots(0, batch)
-        codes, finite = self._frame(hidden, noise, depth_cache, state.depth_spans)
+        codes, finite = self._frame(state, batch, reach or state.positions, noise)
         state.inputs[:batch] = self.audio_embedding(codes + self._offsets()).sum(dim=1)
         state.codes[:batch] = codes.masked_fill(~finite[:, None], BROKEN)
         # An unused slot would walk out of the cache, which no kernel forgives.
@@ -170,10 +164,69 @@ class CSM(nn.Module):
         frames.add_(1)
         return state.codes[:batch]
 
-    def _frame(
+    @abstractmethod
+    def _read(self, x: Tensor, cache: Cache, start: int) -> Tensor:
+        """Read embedded rows `[T, W]` into the one slot of a cache; give hidden states `[T, W]`."""
+
+    @abstractmethod
+    def _frame(self, state: State, batch: int, reach: int, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw codes `[B, Q]` with noise `[B, Q, C]`; say whose numbers were finite, `[B]`."""
+
+    def _offsets(self) -> Tensor:
+        books = torch.arange(self.config.codebooks, device=self.audio_embedding.weight.device)
+        return books * self.config.audio_vocabulary
+
+
+class TorchCSM(CSM, nn.Module):
+    """The model in torch's own products, on any device: float32 or bfloat16.
+
+    No step waits for the device, and none depends on a value there.
+    """
+
+    def __init__(self, config: CsmConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.backbone.width
+        self.text_embedding = nn.Embedding(config.text_vocabulary, width)
+        self.audio_embedding = nn.Embedding(config.codebooks * config.audio_vocabulary, width)
+        self.backbone = Transformer(config.backbone)
+        self.head = nn.Linear(width, config.codes, bias=False)
+        self.projection = nn.Linear(width, config.depth.width, bias=False)
+        self.depth = Transformer(config.depth)
+        self.depth_heads = nn.ModuleList(
+            nn.Linear(config.depth.width, config.codes, bias=False)
+            for _ in range(config.codebooks - 1)
+        )
+
+    def state(self, slots: int, positions: int | None = None) -> State:
+        """Allocate for `slots` sequences of up to `positions` rows (default: all the model has)."""
+        weight, config = self.text_embedding.weight, self.config
+        device, dtype = weight.device, weight.dtype
+        cache = Cache.empty(config.depth, slots, config.codebooks, device=device, dtype=dtype)
+        spans = (
+            cache.run(0, 2),
+            *(cache.run(position, 1) for position in range(2, config.codebooks)),
+        )
+        depth = DepthCache(cache, spans)
+        return State.empty(config, slots, positions, device=device, dtype=dtype, depth=depth)
+
+    def _read(self, x: Tensor, cache: Cache, start: int) -> Tensor:
+        hidden: Tensor = self.backbone(x[None], cache, cache.run(start, len(x)))[0]
+        return hidden
+
+    def _frame(self, state: State, batch: int, reach: int, noise: Tensor) -> tuple[Tensor, Tensor]:
+        if state.depth is None:
+            raise TypeError("the state was made by a model of another kind")
+        cache = state.cache.slots(0, batch)
+        span = cache.step(state.lengths[:batch], reach)
+        hidden = self.backbone(state.inputs[:batch, None], cache, span)[:, 0]  # [B, W]
+        return self._depth_frame(
+            hidden, noise, state.depth.cache.slots(0, batch), state.depth.spans
+        )
+
+    def _depth_frame(
         self, hidden: Tensor, noise: Tensor, cache: Cache, spans: tuple[Span, ...]
     ) -> tuple[Tensor, Tensor]:
-        """Draw codes `[B, Q]` from the backbone's `[B, W]`; say which were finite, `[B]`."""
         code = sample(self.head(hidden), noise[:, 0])
         codes = [code]
         x = self.projection(torch.stack((hidden, self.audio_embedding(code)), dim=1))  # [B, 2, W']
@@ -187,7 +240,3 @@ class CSM(nn.Module):
         # What is not finite in any codebook reaches the last one through the keys and values.
         finite = (hidden.sum(dim=-1) + deep.sum(dim=-1)).isfinite()
         return torch.stack(codes, dim=1), finite
-
-    def _offsets(self) -> Tensor:
-        books = torch.arange(self.config.codebooks, device=self.audio_embedding.weight.device)
-        return books * self.config.audio_vocabulary

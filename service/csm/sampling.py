@@ -13,10 +13,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["CANDIDATES", "SEEDS", "Sampling", "frame_noise", "sample"]
+__all__ = [
+    "CANDIDATES",
+    "LARGEST_TOP_K",
+    "SEEDS",
+    "Sampling",
+    "candidates_for",
+    "frame_noise",
+    "sample",
+]
 
 CANDIDATES = 64
-"""How many of the most likely codes are ever looked at: the largest `top_k`."""
+"""How many of the most likely codes are looked at, unless a request asks for more."""
+
+LARGEST_TOP_K = 2051
+"""As many as the rows of a codebook's embedding. No model here has more codes."""
 
 SEEDS = 2**63
 """Seeds are 0 to `SEEDS - 1`."""
@@ -30,7 +41,7 @@ class Sampling:
     """How one request draws its codes; the defaults are CSM's own.
 
     + temperature: 0 (always the most likely code) to 2.
-    + top_k: draw from so many of the most likely codes, 1 to `CANDIDATES`.
+    + top_k: draw from so many of the most likely codes, 1 to `LARGEST_TOP_K`.
     + seed: 0 to `SEEDS - 1`.
     """
 
@@ -41,10 +52,18 @@ class Sampling:
     def __post_init__(self) -> None:
         if not 0 <= self.temperature <= 2:
             raise ValueError(f"temperature must be 0 to 2: {self.temperature}")
-        if not 1 <= self.top_k <= CANDIDATES:
-            raise ValueError(f"top_k must be 1 to {CANDIDATES}: {self.top_k}")
+        if not 1 <= self.top_k <= LARGEST_TOP_K:
+            raise ValueError(f"top_k must be 1 to {LARGEST_TOP_K}: {self.top_k}")
         if not 0 <= self.seed < SEEDS:
             raise ValueError(f"seed must be 0 to {SEEDS - 1}: {self.seed}")
+
+
+def candidates_for(top_k: int) -> int:
+    """Give how many candidates a step needs for the largest `top_k` of its slots.
+
+    Few sizes occur, so that few graphs are captured: the usual number, or all.
+    """
+    return CANDIDATES if top_k <= CANDIDATES else LARGEST_TOP_K
 
 
 def sample(logits: Tensor, noise: Tensor) -> Tensor:

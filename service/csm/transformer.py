@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from service.csm.config import RopeScaling, TransformerConfig
 
-__all__ = ["Cache", "Span", "Transformer", "rope_frequencies"]
+__all__ = ["Cache", "Span", "Transformer", "rope_angles", "rope_frequencies"]
 
 
 class Span(NamedTuple):
@@ -183,11 +183,16 @@ def _rotate(x: Tensor, span: Span) -> Tensor:
 
 
 def _rope_table(config: TransformerConfig, positions: int) -> Tensor:
-    turns = torch.arange(positions)[:, None] * rope_frequencies(
-        config.head_width, config.rope_theta, config.rope_scaling
-    )  # [N, D/2]
-    cos, sin = turns.cos(), turns.sin()
+    angles = rope_angles(config, positions)
+    cos, sin = angles.cos(), angles.sin()
     return torch.stack((torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)))
+
+
+def rope_angles(config: TransformerConfig, positions: int) -> Tensor:
+    """Give how far each pair is turned at each position, in radians: `[positions, D / 2]`."""
+    return torch.arange(positions)[:, None] * rope_frequencies(
+        config.head_width, config.rope_theta, config.rope_scaling
+    )
 
 
 def rope_frequencies(head_width: int, theta: float, scaling: RopeScaling | None) -> Tensor:

@@ -25,6 +25,8 @@ __all__ = ["Chain", "Speech"]
 # Samples; a text may begin with a pause, and a voice with a breath. Who is silent then is mute.
 LONGEST_LEAD_IN = int((LONGEST_PAUSE + 2) * SAMPLE_RATE)
 
+UNABLE = ("off", "loading")  # states in which a rung is not asked
+
 logger = logging.getLogger(__name__)
 
 
@@ -68,6 +70,16 @@ class Chain:
         """The first rung that was able to speak when last observed."""
         return next((rung for rung in self.rungs if rung.state.name == "ready"), None)
 
+    @property
+    def loading(self) -> Engine | None:
+        """A rung that stands before the speaker and is not there yet."""
+        for rung in self.rungs:
+            if rung.state.name == "loading":
+                return rung
+            if rung.state.name == "ready":
+                break
+        return None
+
     @asynccontextmanager
     async def speak(self, request: SpeechRequest) -> AsyncGenerator[Speech]:
         """Find the first rung that speaks; leaving the context ends its work.
@@ -81,8 +93,9 @@ class Chain:
     async def _first_to_speak(self, request: SpeechRequest, held: AsyncExitStack) -> Speech:
         clock = asyncio.get_running_loop().time
         asked = clock()
-        attempts = [f"{rung.name}=off" for rung in self.rungs if rung.state.name == "off"]
-        able = [rung for rung in self.rungs if rung.state.name != "off"]
+        states = [(rung, rung.state.name) for rung in self.rungs]
+        attempts = [f"{rung.name}={state}" for rung, state in states if state in UNABLE]
+        able = [rung for rung, state in states if state not in UNABLE]
         in_time = True
         for after, rung in enumerate(able, start=1 - len(able)):
             left = asked + self._deadline_seconds - clock()
@@ -90,12 +103,12 @@ class Chain:
             patience = left / 2 if after else left
             async with AsyncExitStack() as trying:
                 try:
-                    async with asyncio.timeout(patience):
+                    async with asyncio.timeout(patience) as limit:
                         await trying.enter_async_context(self._permits[rung.name])
                         taken_up = clock()
                         blocks = _checked(rung, request)
                         await trying.enter_async_context(aclosing(blocks))
-                        first = await _first_block(blocks)
+                        first = await self._first_block(blocks, limit)
                 except (TimeoutError, RungError) as error:
                     in_time = isinstance(error, RungError)
                     attempts.append(f"{rung.name}={_outcome(rung, error, 'timeout')}")
@@ -113,6 +126,22 @@ class Chain:
                 await held.enter_async_context(aclosing(speech.blocks))
                 return speech
         raise self._nobody_spoke(";".join(attempts), in_time=in_time)
+
+    async def _first_block(
+        self, blocks: AsyncGenerator[Samples], limit: asyncio.Timeout
+    ) -> Samples:
+        """Join blocks until something is heard in them, and give the joined block."""
+        lead_in = np.zeros(0, dtype=np.float32)
+        async for block in blocks:
+            if not block.size:
+                # The engine speaks, and holds back what it says until it is whole.
+                limit.reschedule(asyncio.get_running_loop().time() + self._stall_seconds)
+            lead_in = np.concatenate([lead_in, block])
+            if not is_silent(lead_in):
+                return lead_in
+            if lead_in.size > LONGEST_LEAD_IN:
+                break
+        raise AudioError("nothing can be heard", "silent")
 
     async def _without_stalls(
         self,
@@ -133,7 +162,8 @@ class Chain:
                 raise SpeechCutOffError(
                     f"the voice broke off: {attempts}", "send the request again", attempts=attempts
                 ) from error
-            yield block
+            if block.size:
+                yield block
 
     def _nobody_spoke(self, attempts: str, *, in_time: bool) -> VoiceOfflineError | DeadlineError:
         if not in_time:
@@ -150,30 +180,27 @@ class Chain:
 
 
 async def _checked(rung: Engine, request: SpeechRequest) -> AsyncGenerator[Samples]:
-    """Yield a rung's blocks, each finite and plausible, and raise nothing but RungError."""
+    """Yield a rung's blocks, each finite and plausible, and raise nothing but RungError.
+
+    They end where the request says at the latest.
+    """
+    longest = request.longest_seconds
+    left = None if longest is None else round(longest * SAMPLE_RATE)
     try:
         async with aclosing(rung.speak(request)) as blocks:
             async for block in blocks:
                 check_block(block)
-                yield block
+                yield block[:left]
+                if left is not None:
+                    left -= block.size
+                    if left <= 0:
+                        return
     except RungError:
         raise
     except Exception as error:
         # A defect in one engine must not silence the next.
         logger.exception("rung %s has a defect", rung.name)
         raise EngineError(f"{rung.name} has a defect") from error
-
-
-async def _first_block(blocks: AsyncGenerator[Samples]) -> Samples:
-    """Join blocks until something is heard in them, and give the joined block."""
-    lead_in = np.zeros(0, dtype=np.float32)
-    async for block in blocks:
-        lead_in = np.concatenate([lead_in, block])
-        if not is_silent(lead_in):
-            return lead_in
-        if lead_in.size > LONGEST_LEAD_IN:
-            break
-    raise AudioError("nothing can be heard", "silent")
 
 
 def _outcome(rung: Engine, error: TimeoutError | RungError, late: str) -> str:

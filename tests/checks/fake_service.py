@@ -1,10 +1,11 @@
 """A small real HTTP server that keeps the contract until a test tells it how to misbehave."""
 
 import contextlib
+import itertools
 import json
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -68,6 +69,16 @@ class Exchange:
             self.handler.send_header(name.replace("_", "-"), value)
         self.handler.end_headers()
         self.handler.wfile.flush()
+
+    def stream(self, pieces: Iterable[bytes], **headers: str) -> None:
+        """Answer in chunks, each as soon as `pieces` gives it."""
+        self.handler.send_response(200)
+        for name, value in {**headers, "Transfer_Encoding": "chunked"}.items():
+            self.handler.send_header(name.replace("_", "-"), value)
+        self.handler.end_headers()
+        for piece in itertools.chain(pieces, [b""]):
+            self.handler.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            self.handler.wfile.flush()
 
     def answer_json(self, status: int, document: object) -> None:
         """Answer with JSON."""
@@ -161,7 +172,7 @@ def answer_speech(
 ) -> None:
     """Answer with audio at the asked rate: `wave(rate)`, else something that moves like speech."""
     fields = json.loads(exchange.body)
-    rate = fields["sample_rate"]
+    rate = fields.get("sample_rate", 24_000)
     body = wave(rate) if wave else wave_file(spoken(rate), rate)
     sent = {
         "Content_Type": "audio/wav",
@@ -169,7 +180,12 @@ def answer_speech(
         "X_Speech_Engine": engine,
         **(headers or {}),
     }
-    exchange.answer(200, body, **{name: value for name, value in sent.items() if value})
+    sent = {name: value for name, value in sent.items() if value}
+    if fields.get("stream"):
+        head, data = streamed(body)
+        exchange.stream((head, data[:9_600], data[9_600:]), **sent)
+    else:
+        exchange.answer(200, body, **sent)
 
 
 def spoken(rate: int, *, seconds: float = 2.0, peak: float = 0.5) -> Samples:
@@ -187,6 +203,12 @@ def wave_file(samples: Samples, rate: int, *, channels: int = 1, bits: int = 16)
     chunks = b"fmt " + struct.pack("<I", len(form)) + form
     chunks += b"data" + struct.pack("<I", len(data)) + data
     return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks
+
+
+def streamed(wave: bytes) -> tuple[bytes, bytes]:
+    """Return the head of a WAV file of `wave_file` with the sizes of a stream, and its data."""
+    unknown = b"\xff" * 4
+    return wave[:4] + unknown + wave[8:40] + unknown, wave[44:]
 
 
 @contextlib.contextmanager

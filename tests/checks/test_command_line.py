@@ -66,6 +66,7 @@ def test_json_on_standard_output_is_alone_there(fake: FakeService) -> None:
         "model": "sesame/csm-1b@abc",
         "device": "cpu",
         "model_loaded": True,
+        "real_time_factor": None,
     }
 
 
@@ -99,7 +100,14 @@ def test_only_the_named_groups_run(fake: FakeService) -> None:
         (["host", "--timeout", "0"], "above 0"),
         (["host", "--timeout", "nan"], "above 0"),
         (["host", "--timeout", "soon"], "above 0"),
-        (["host", "--only", "latency"], "latency"),
+        (["host", "--only", "volume"], "volume"),
+        (["host", "--latency-requests", "0"], "from 1 to 100"),
+        (["host", "--latency-requests", "²"], "from 1 to 100"),
+        (["host", "--objective", "first_audio_p95_ms"], "NAME=VALUE"),
+        (["host", "--objective", "p95=1"], "there is no objective 'p95'"),
+        (["host", "--objective", "total_p95_ms=fast"], "a number above 0: 'fast'"),
+        (["host", "--objectives", "no-such-file"], "No such file"),
+        (["host", "--objective", "total_p50_ms=1", "--only", "health"], "needs the check latency"),
         (["host", "--key-file", "no-such-file"], "No such file"),
         (["host", "--json", "-", "--junit", "-"], "two different files"),
         (["host", "--json", "a.json", "--junit", "./a.json"], "two different files"),

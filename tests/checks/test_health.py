@@ -42,9 +42,8 @@ LOADING_WITH_BASIC = LOADING | {
         pytest.param(_cloud("elevenlabs", "ElevenLabs"), 200, 200, id="elevenlabs"),
         pytest.param(_cloud("huggingface", "Hugging Face"), 200, 200, id="huggingface"),
         pytest.param(BASIC, 200, 200, id="basic"),
-        pytest.param(LOADING, 503, 503, id="loading"),
-        pytest.param(LOADING_WITH_BASIC, 503, 200, id="loading while basic speaks"),
         pytest.param(OFFLINE, 503, 503, id="offline"),
+        pytest.param(HEALTHY | {"real_time_factor": 1.8}, 200, 200, id="slower than real time"),
     ],
 )
 async def test_every_state_of_the_contract_is_met(
@@ -53,6 +52,41 @@ async def test_every_state_of_the_contract_is_met(
     fake.health, fake.health_http, fake.readyz_http = health, http, readyz
     report = await checked("health")
     assert [r for r in report.results if r.verdict is not Verdict.MET] == []
+
+
+@pytest.mark.parametrize(
+    ("health", "readyz"),
+    [
+        pytest.param(LOADING, 503, id="loading"),
+        pytest.param(LOADING_WITH_BASIC, 200, id="loading while basic speaks"),
+    ],
+)
+async def test_a_service_that_loads_its_model_cannot_be_judged_yet(
+    fake: FakeService, checked: Checked, named: Named, health: dict[str, Any], readyz: int
+) -> None:
+    fake.health, fake.health_http, fake.readyz_http = health, 503, readyz
+    report = await checked("health")
+    loaded = named(report, "health.loaded")
+    assert [r for r in report.results if r.verdict is not Verdict.MET] == [loaded]
+    assert report.exit_code == 2
+    assert "run it again" in loaded.next_step
+
+
+async def test_the_progress_of_loading_is_told(
+    fake: FakeService, checked: Checked, named: Named
+) -> None:
+    engines = [{"name": "csm", "state": "loading", "reason": "shard 1 of 2"}]
+    fake.health, fake.health_http, fake.readyz_http = LOADING | {"engines": engines}, 503, 503
+    assert named(await checked("health"), "health.loaded").detail == "loading: csm (shard 1 of 2)"
+
+
+async def test_what_is_slower_than_real_time_is_in_the_report(
+    fake: FakeService, checked: Checked
+) -> None:
+    fake.health["real_time_factor"] = 1.8
+    service = (await checked("health")).service
+    assert service is not None
+    assert service["real_time_factor"] == 1.8
 
 
 @pytest.mark.parametrize(
@@ -130,6 +164,7 @@ async def test_a_health_that_contradicts_itself_is_not_met(
         pytest.param({"voices": []}, "voices", id="no voices"),
         pytest.param({"engines": {"csm": "ready"}}, "engines", id="engines that are no list"),
         pytest.param({"uptime_seconds": -1}, "uptime_seconds", id="a negative uptime"),
+        pytest.param({"real_time_factor": 0}, "real_time_factor", id="no time at all"),
         pytest.param({"mode": "hybrid"}, "mode", id="an unknown mode"),
     ],
 )

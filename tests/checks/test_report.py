@@ -76,5 +76,27 @@ def test_junit_groups_cases_by_what_they_check() -> None:
     assert (case.get("classname"), case.get("time")) == ("checks.health", "0.023")
 
 
+MEASURED = Result(
+    "latency.first_audio",
+    Verdict.NOT_MET,
+    "over its objective",
+    "Wait.",
+    figures={"p50_ms": 212.41, "p95": 0.0612345},
+)
+
+
+def test_figures_stand_with_the_timings_and_not_in_the_detail() -> None:
+    document = json.loads(Report("http://host", (MEASURED,), None).to_json())
+    assert document["timings"] == {"latency.first_audio": {"p50_ms": 212.41, "p95": 0.061}}
+    assert document["checks"][0]["detail"] == "over its objective"
+
+
+def test_junit_carries_the_figures() -> None:
+    root = ET.fromstring(Report("http://host", (MEASURED,), None).to_junit())  # noqa: S314 (our own XML)
+    failure = root.find("testsuite/testcase/failure")
+    assert failure is not None
+    assert failure.get("message") == "p50 212 ms, p95 0.0612; over its objective"
+
+
 def test_control_characters_and_lone_surrogates_are_escaped() -> None:
     assert printable("a\x1b[2Jb\nc\ud800 🟢") == "a\\x1b[2Jb\\nc\\ud800 🟢"

@@ -3,8 +3,8 @@ import struct
 import numpy as np
 import pytest
 
-from checks.riff import WaveError, read_wave
-from tests.checks.fake_service import spoken, wave_file
+from checks.riff import WaveError, read_streamed_wave, read_wave
+from tests.checks.fake_service import spoken, streamed, wave_file
 
 RATE = 8000
 GOOD = wave_file(spoken(RATE), RATE)
@@ -78,3 +78,31 @@ def test_the_extensible_form_of_pcm_is_read() -> None:
 def test_a_file_that_is_not_whole_pcm_is_refused_with_the_reason(body: bytes, reason: str) -> None:
     with pytest.raises(WaveError, match=reason):
         read_wave(body)
+
+
+def test_a_stream_of_unknown_size_is_read_to_its_end() -> None:
+    head, data = streamed(GOOD)
+    audio = read_streamed_wave(head + data)
+    assert (audio.start, audio.wave.rate) == (44, RATE)
+    np.testing.assert_array_equal(audio.wave.samples, spoken(RATE))
+
+
+def test_a_stream_of_known_size_ends_with_its_data() -> None:
+    body = _riff(FORMAT, _chunk(b"LIST", b"odd"), DATA, _chunk(b"id3 ", b"even"))
+    audio = read_streamed_wave(body)
+    assert (audio.start, len(audio.wave.samples)) == (56, 50)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        pytest.param(b"ID3\x04", "no RIFF/WAVE", id="mp3"),
+        pytest.param(GOOD[:-2], "promises", id="truncated"),
+        pytest.param(_riff(FORMAT), "is missing", id="no data"),
+        pytest.param(_riff(DATA, FORMAT), "is missing", id="form after data"),
+        pytest.param(b"".join(streamed(GOOD))[:-1], "within a sample", id="half a sample"),
+    ],
+)
+def test_a_stream_of_another_form_is_refused_with_the_reason(body: bytes, reason: str) -> None:
+    with pytest.raises(WaveError, match=reason):
+        read_streamed_wave(body)

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from service.csm import CSM, Mimi, TextTokenizer, load, random_checkpoint
+from service.csm import Mimi, TextTokenizer, TorchCSM, load, random_checkpoint
 
 
 class Pair(NamedTuple):
     """One checkpoint, loaded twice."""
 
     folder: Path
-    model: CSM
+    model: TorchCSM
     codec: Mimi
     tokenizer: TextTokenizer
     oracle: Any  # transformers.CsmForConditionalGeneration
@@ -29,6 +29,7 @@ def open_pair(folder: Path) -> Pair:
     transformers.logging.set_verbosity_error()
     oracle = transformers.CsmForConditionalGeneration.from_pretrained(folder)
     model, codec = load(folder)
+    assert isinstance(model, TorchCSM)
     return Pair(folder, model, codec, TextTokenizer(folder / "tokenizer.json"), oracle.eval())
 
 

@@ -15,6 +15,7 @@ from service.csm import (
     CheckpointMismatchError,
     CheckpointMissingError,
     CheckpointUnsafeError,
+    TorchCSM,
     load,
 )
 from service.csm.checkpoint import AUDIO_EMBEDDING, AUDIO_EMBEDDING_TWIN
@@ -178,12 +179,14 @@ def test_what_transformers_saves_loads_too(tiny: Pair, tmp_path: Path) -> None:
     tiny.oracle.save_pretrained(tmp_path, max_shard_size="1MB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
     model, _ = load(tmp_path)
+    assert isinstance(model, TorchCSM)
     for name, weight in tiny.model.state_dict().items():
         assert torch.equal(model.state_dict()[name], weight), name
 
 
 def test_a_checkpoint_loads_in_half_the_memory_with_the_codec_unchanged(tiny: Pair) -> None:
-    model, codec = load(tiny.folder, dtype=torch.bfloat16)
+    model, codec = load(tiny.folder, precision="bf16")
+    assert isinstance(model, TorchCSM)
     assert {weight.dtype for weight in model.state_dict().values()} == {torch.bfloat16}
     assert {weight.dtype for weight in codec.parameters()} == {torch.float32}
     with torch.inference_mode():

@@ -97,10 +97,11 @@ def test_depth_logits_equal_transformers_in_every_codebook(pair: Pair) -> None:
         input_ids=torch.nn.functional.pad(codes, (1, 0)), backbone_last_hidden_state=hidden
     ).logits[..., : config.codes]
 
-    cache = model.state(slots=2).depth_cache
+    depth = model.state(slots=2).depth
+    assert depth
     rows = codes + torch.arange(config.codebooks - 1) * config.audio_vocabulary
     x = model.projection(torch.cat((hidden[:, None], model.audio_embedding(rows)), dim=1))
-    deep = model.depth(x, cache, cache.run(0, config.codebooks))
+    deep = model.depth(x, depth.cache, depth.cache.run(0, config.codebooks))
     found = [head(deep[:, book]) for book, head in enumerate(model.depth_heads, start=1)]
     torch.testing.assert_close(torch.stack(found, dim=1), expected, rtol=0, atol=1e-4)
     assert expected.std() > 1

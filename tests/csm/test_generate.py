@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from service.csm import (
-    CSM,
     NotFiniteError,
     PromptTooLongError,
     Rows,
     Sampling,
+    TorchCSM,
     Turn,
     admit,
     frame_budget,
@@ -99,7 +99,7 @@ def test_how_far_attention_reaches_decides_no_code(tiny: Pair) -> None:
 @torch.inference_mode()
 def test_a_step_never_asks_for_a_value_on_the_device(tiny: Pair) -> None:
     with torch.device("meta"):  # where shapes exist and values do not
-        model = CSM(tiny.model.config)
+        model = TorchCSM(tiny.model.config)
         state = model.state(slots=4)
         assert model.step(state, batch=3).shape == (3, 32)
 
@@ -122,7 +122,7 @@ def sure_of(code: int, head: nn.Module) -> nn.Linear:
 
 
 @pytest.fixture
-def scripted(tiny: Pair) -> Iterator[CSM]:
+def scripted(tiny: Pair) -> Iterator[TorchCSM]:
     """The tiny model, saying code 0 in every codebook."""
     model = tiny.model
     head, depth_heads = model.head, model.depth_heads
@@ -132,12 +132,14 @@ def scripted(tiny: Pair) -> Iterator[CSM]:
     model.head, model.depth_heads = head, depth_heads
 
 
-def test_a_frame_of_zeros_ends_the_utterance_and_is_not_kept(scripted: CSM, tiny: Pair) -> None:
+def test_a_frame_of_zeros_ends_the_utterance_and_is_not_kept(
+    scripted: TorchCSM, tiny: Pair
+) -> None:
     rows = rows_of(tiny, Turn(0, "Hm."))
     assert list(generate(scripted, rows, GREEDY, frames=4)) == []
 
 
-def test_a_frame_with_one_code_that_is_not_zero_is_speech(scripted: CSM, tiny: Pair) -> None:
+def test_a_frame_with_one_code_that_is_not_zero_is_speech(scripted: TorchCSM, tiny: Pair) -> None:
     scripted.depth_heads[-1] = sure_of(5, scripted.depth_heads[-1])
     rows = rows_of(tiny, Turn(0, "Hm."))
     frames = list(generate(scripted, rows, GREEDY, frames=4))

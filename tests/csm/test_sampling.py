@@ -8,7 +8,15 @@ import torch
 from torch import Tensor
 
 from service.csm import Sampling
-from service.csm.sampling import CANDIDATES, SEEDS, _mix, _signed, frame_noise, sample
+from service.csm.sampling import (
+    CANDIDATES,
+    LARGEST_TOP_K,
+    SEEDS,
+    _mix,
+    _signed,
+    frame_noise,
+    sample,
+)
 
 
 def noise(
@@ -94,7 +102,7 @@ def test_no_temperature_and_top_1_choose_the_most_likely_code() -> None:
         ("temperature", 2.1),
         ("temperature", math.nan),
         ("top_k", 0),
-        ("top_k", CANDIDATES + 1),
+        ("top_k", LARGEST_TOP_K + 1),
         ("seed", -1),
         ("seed", SEEDS),
     ],

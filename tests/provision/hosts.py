@@ -4,16 +4,19 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from provision._disk import DOCKER_ROOT
 from provision._distribution import DISTRIBUTIONS, Distribution
 from provision._docker import DOCKER_PACKAGES
-from provision._image import image_tag
+from provision._image import LIGHT, Variant, image_tag
+from provision._model import CsmEngine, Model
 from provision._network import DEBOOTSTRAP, REGISTRY_IMAGE
-from provision._release import RELEASE_LABEL, render_release
+from provision._release import HOME, RELEASE_LABEL, render_release
 from provision.settings import DeploySettings
 
 MIRROR = "http://mirror.example/packages/"
 COMPLETE_ENGINE = ("engine 26.1.5", "compose 2.26.1", "buildx v0.13.1")
-REPORT = {
+GPU = ("gpu NVIDIA H100 80GB HBM3, driver 580.65.06", "runtime")
+REPORT: dict[str, Any] = {
     "ok": True,
     "checks": [{"name": "health", "verdict": "met", "detail": "degraded", "next": None}],
     "failures": [],
@@ -43,6 +46,8 @@ class FakeHost:
     unreachable: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    nvidia: tuple[str, ...] = ()
+    placed: tuple[str, ...] = ()
     container: dict[str, Any] = field(default_factory=dict)
     report: dict[str, Any] | None = None
 
@@ -58,10 +63,11 @@ class FakeHost:
             "id -u": self.privilege,
             "/proc/meminfo": [
                 f"memory_mib {self.memory_mib}",
-                "disk_path /var/lib",
-                f"disk_mib {self.disk_mib}",
                 *self.flags,
             ],
+            "df -Pm": [f"{place} 2049 {self.disk_mib} /" for place in (DOCKER_ROOT, HOME)],
+            "nvidia-smi": list(self.nvidia),
+            ".verified": list(self.placed),
             "docker --version": list(self.engine),
             "/proc/net/tcp": list(self.listeners),
             "readlink $fd": "nginx (process 812)",
@@ -85,11 +91,18 @@ def bare(distribution: Distribution, **changes: Any) -> FakeHost:
     return replace(FakeHost(distribution=distribution, report=REPORT), **changes)
 
 
-def settled(distribution: Distribution, settings: DeploySettings, source: str) -> FakeHost:
+def settled(
+    distribution: Distribution,
+    settings: DeploySettings,
+    source: str,
+    *,
+    engine: CsmEngine | None = None,
+    variant: Variant = LIGHT,
+) -> FakeHost:
     """Return a host as a deploy leaves it."""
     base = DEBOOTSTRAP if source == "distribution" else REGISTRY_IMAGE
-    image = image_tag(base, [])
-    release = render_release(settings, image)
+    image = image_tag(base, [], variant)
+    release = render_release(settings, image, engine)
     packages = {
         "docker": ("ca-certificates", "curl", "gpg", *DOCKER_PACKAGES),
         "distribution": (*distribution.engine_packages, *distribution.plugin_packages),
@@ -108,8 +121,15 @@ def settled(distribution: Distribution, settings: DeploySettings, source: str) -
             "image": "sha256:5e5a3e",
         },
         listeners=("0: 0100007F:1F40 00000000:0000 0A 0:0 00:0 0 0 0 4242 1 0 100 0 0 10 0",),
+        nvidia=GPU if engine and engine.accelerator == "nvidia" else (),
+        placed=placed(engine.model) if engine else (),
         report=REPORT,
     )
+
+
+def placed(model: Model) -> tuple[str, ...]:
+    """Return what a host says of a model that has been placed and verified."""
+    return tuple(f"{file.sha256} stamped {file.path}" for file in model.files)
 
 
 def row(name: str) -> Distribution:

@@ -2,15 +2,29 @@
 
 import ipaddress
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
+from provision._accelerator import choose_accelerator, unused_gpu
+from provision._disk import refuse_disks
 from provision._docker import Refusal, choose_docker_source, find_mirror, missing_parts
-from provision._image import context_files, image_tag, pack_context
+from provision._image import PROJECT, Variant, context_files, image_tag, pack_context
 from provision._listeners import parse_listeners
-from provision._network import DEBOOTSTRAP, REGISTRY_IMAGE, choose_base, registry_of
+from provision._network import (
+    DEBOOTSTRAP,
+    REGISTRY_IMAGE,
+    TORCH_CPU_INDEX,
+    candidate_torch_indexes,
+    choose_base,
+    choose_torch_index,
+    registry_of,
+    torch_page,
+)
 from provision._package_index import default_package_index
 
+ENGINE = Variant("engine")
+H100 = ["NVIDIA H100 80GB HBM3, driver 580.65.06"]
 COMPLETE = {"engine": "26.1.5", "compose": "2.26.1", "buildx": "0.13.1"}
 
 
@@ -74,6 +88,79 @@ def test_the_base_is_bootstrapped_only_where_no_registry_answers() -> None:
     assert choose_base("debian:13", silent) == "debian:13"
 
 
+@pytest.mark.parametrize(
+    ("torch_index", "accelerator", "silent", "chosen"),
+    [
+        ("auto", "cpu", False, TORCH_CPU_INDEX),
+        ("auto", "cpu", True, ""),
+        ("auto", "nvidia", False, ""),
+        ("none", "cpu", False, ""),
+        ("https://mirror.example/cu130", "nvidia", False, "https://mirror.example/cu130"),
+        ("https://mirror.example/cu130", "nvidia", True, "https://mirror.example/cu130"),
+    ],
+)
+def test_torch_comes_without_cuda_where_nothing_needs_it_and_its_index_answers(
+    torch_index: str, accelerator: Literal["nvidia", "cpu"], silent: bool, chosen: str
+) -> None:
+    candidates = candidate_torch_indexes(torch_index, accelerator)
+    unreachable = {torch_page(index): "no route" for index in candidates} if silent else {}
+    assert choose_torch_index(candidates, unreachable) == chosen
+
+
+@pytest.mark.parametrize(
+    ("wanted", "gpus", "runtime", "chosen"),
+    [
+        ("auto", H100, True, "nvidia"),
+        ("auto", H100, False, "cpu"),
+        ("auto", [], True, "cpu"),
+        ("cpu", H100, True, "cpu"),
+        ("nvidia", H100, True, "nvidia"),
+    ],
+)
+def test_the_accelerator_follows_the_wish_and_the_host(
+    wanted: str, gpus: list[str], runtime: bool, chosen: str
+) -> None:
+    assert choose_accelerator(wanted, gpus, runtime=runtime) == chosen
+
+
+@pytest.mark.parametrize(
+    ("gpus", "reason", "remedy"),
+    [
+        ([], "nvidia-smi shows no GPU", "NVIDIA driver"),
+        (H100, "no NVIDIA runtime", "install nvidia-container-toolkit"),
+    ],
+)
+def test_a_gpu_that_was_asked_for_and_cannot_be_used_is_refused(
+    gpus: list[str], reason: str, remedy: str
+) -> None:
+    refusal = choose_accelerator("nvidia", gpus, runtime=False)
+    assert isinstance(refusal, Refusal)
+    assert reason in refusal.reason
+    assert remedy in refusal.remedy
+
+
+def test_a_gpu_that_lies_idle_is_told_of_unless_it_was_meant_to() -> None:
+    assert "H100" in (unused_gpu("cpu", "auto", H100) or "")
+    assert unused_gpu("cpu", "cpu", H100) is None
+    assert unused_gpu("cpu", "auto", []) is None
+    assert unused_gpu("nvidia", "auto", H100) is None
+
+
+def test_the_images_variables_let_nothing_report_to_its_maker() -> None:
+    dockerfile = (PROJECT / "service" / "Dockerfile").read_text(encoding="utf-8")
+    for variable in ("HF_HUB_OFFLINE=1", "ORT_DISABLE_TELEMETRY=1"):
+        assert variable in dockerfile
+
+
+def test_what_comes_onto_one_file_system_is_added_up() -> None:
+    needed = {"/var/lib/docker": 300, "/opt/sesame-csm": 7000}
+    one = {place: {"device": "2049", "mount": "/", "mib": 7200} for place in needed}
+    two = {**one, "/opt/sesame-csm": {"device": "2050", "mount": "/opt", "mib": 7200}}
+    (refusal,) = refuse_disks(needed, one)
+    assert "/ has 7200 MiB free, 7300 MiB are needed" in refusal.reason
+    assert not list(refuse_disks(needed, two))
+
+
 def test_the_default_package_index_is_pips_own() -> None:
     assert default_package_index().startswith("https://")
     assert default_package_index().endswith("/simple")
@@ -89,23 +176,35 @@ def project(folder: Path, text: str) -> Path:
 
 def test_the_same_content_has_the_same_tag_and_the_same_bytes(tmp_path: Path) -> None:
     one, two = project(tmp_path / "one", "same"), project(tmp_path / "two", "same")
-    assert image_tag("base", ["a"], one) == image_tag("base", ["a"], two)
-    assert pack_context(one)[10:] == pack_context(two)[10:]
+    assert image_tag("base", ["a"], project=one) == image_tag("base", ["a"], project=two)
+    assert pack_context(project=one)[10:] == pack_context(project=two)[10:]
 
 
-def test_another_base_authority_or_content_has_another_tag(tmp_path: Path) -> None:
+def test_another_base_authority_variant_or_content_has_another_tag(tmp_path: Path) -> None:
     one, two = project(tmp_path / "one", "same"), project(tmp_path / "two", "other")
     tags = {
-        image_tag("base", ["a"], one),
-        image_tag("other", ["a"], one),
-        image_tag("base", [], one),
-        image_tag("base", ["a"], two),
+        image_tag("base", ["a"], project=one),
+        image_tag("other", ["a"], project=one),
+        image_tag("base", [], project=one),
+        image_tag("base", ["a"], project=two),
+        image_tag("base", ["a"], ENGINE, project=one),
+        image_tag("base", ["a"], Variant("engine", TORCH_CPU_INDEX), project=one),
     }
-    assert len(tags) == 4
+    assert len(tags) == 6
+
+
+def test_the_models_library_is_the_engine_images_alone(tmp_path: Path) -> None:
+    one, two = project(tmp_path / "one", "same"), project(tmp_path / "two", "same")
+    (one / "service" / "csm").mkdir()
+    (one / "service" / "csm" / "model.py").write_text("torch", encoding="utf-8")
+    assert image_tag("base", [], project=one) == image_tag("base", [], project=two)
+    assert image_tag("base", [], ENGINE, one) != image_tag("base", [], ENGINE, two)
+    assert Path("service/csm/model.py") in context_files(ENGINE, one)
+    assert Path("service/csm/model.py") not in context_files(project=one)
 
 
 def test_compiled_files_do_not_travel(tmp_path: Path) -> None:
-    files = context_files(project(tmp_path, "x"))
+    files = context_files(project=project(tmp_path, "x"))
     assert [path.as_posix() for path in files] == ["checks/module.py", "service/module.py"]
 
 

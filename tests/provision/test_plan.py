@@ -3,20 +3,36 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from provision._distribution import DISTRIBUTIONS
+from provision._image import Variant
+from provision._model import CsmEngine, Model, read_model
+from provision._network import TORCH_CPU_INDEX
+from provision._report import draw_report
 from provision.settings import DeploySettings
-from tests.provision.hosts import COMPLETE_ENGINE, REPORT, bare, row, settled
-from tests.provision.plan import run_deploy
+from tests.provision.checkpoints import write_checkpoint
+from tests.provision.hosts import COMPLETE_ENGINE, GPU, REPORT, bare, placed, row, settled
+from tests.provision.plan import Plan, run_deploy
 
 PLANS = Path(__file__).parent / "plans"
 SOURCES = ("docker", "distribution")
 NAMES = [row.name for row in DISTRIBUTIONS]
 
-# Unreachable answers by number: 0 Docker's repository, 1 the mirror, 2 the registry, 3 the index.
+DEBIAN = row("Debian 13")
+
+# Unreachable answers by number: 0 Docker's repository, 1 the mirror, 2 the registry, 3 the index,
+# 4 torch's own index.
 CLOSED_NETWORK = ("0 Could not resolve", "2 Could not resolve")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    found = read_model(write_checkpoint(tmp_path / "csm"))
+    assert isinstance(found, Model)
+    return found
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -32,6 +48,44 @@ def test_the_first_plan_of_a_bare_host_is_the_golden_one(name: str, source: str)
     assert plan.text() == golden.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("accelerator", ["cpu", "nvidia"])
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_first_plan_with_a_model_is_the_golden_one(
+    source: str, accelerator: str, model: Model
+) -> None:
+    torch = ("4 Could not resolve",) if accelerator == "cpu" else ()
+    closed = (*CLOSED_NETWORK, *torch) if source == "distribution" else ()
+    nvidia = GPU if accelerator == "nvidia" else ()
+    plan = run_deploy(
+        bare(DEBIAN, unreachable=closed, nvidia=nvidia), model_folder=str(model.folder)
+    )
+    text = plan.text().replace(str(model.folder), "MODEL_FOLDER")
+    golden = PLANS / f"trixie-{source}-csm-{accelerator}.txt"
+    if os.environ.get("UPDATE_PLANS"):
+        golden.write_text(text, encoding="utf-8")
+    assert not plan.failed
+    assert text == golden.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("accelerator", ["cpu", "nvidia"])
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_plan_of_a_host_settled_with_a_model_is_empty(
+    source: str, accelerator: Literal["nvidia", "cpu"], model: Model
+) -> None:
+    settings = DeploySettings(model_folder=model.folder)
+    open_to_torch = source == "docker" and accelerator == "cpu"
+    host = settled(
+        DEBIAN,
+        settings,
+        source,
+        engine=CsmEngine(model, accelerator),
+        variant=Variant("engine", TORCH_CPU_INDEX if open_to_torch else ""),
+    )
+    plan = run_deploy(host, model_folder=str(model.folder))
+    assert not plan.failed
+    assert plan.changes == []
+
+
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_plan_of_a_settled_host_is_empty(name: str, source: str) -> None:
@@ -42,7 +96,6 @@ def test_the_plan_of_a_settled_host_is_empty(name: str, source: str) -> None:
     assert any("Basic Voice" in line for line in plan.said)
 
 
-DEBIAN = row("Debian 13")
 NGINX = "0: 00000000:1F40 00000000:0000 0A 0:0 00:0 0 0 0 4242 1 0 100 0 0 10 0"
 
 
@@ -54,7 +107,7 @@ NGINX = "0: 00000000:1F40 00000000:0000 0A 0:0 00:0 0 0 0 4242 1 0 100 0 0 10 0"
         ({"memory_mib": 256}, "256 MiB of memory, 512 MiB are needed", "more memory"),
         (
             {"disk_mib": 900},
-            "/var/lib has 900 MiB free, 3000 MiB are needed",
+            "/ has 900 MiB free, 3000 MiB are needed: 3000 in /var/lib/docker",
             "docker system prune",
         ),
         ({"listeners": (NGINX,)}, "taken by nginx (process 812)", "--data port=8001"),
@@ -82,6 +135,118 @@ def test_a_host_that_cannot_carry_the_voice_is_refused_before_anything_changes(
     assert plan.operations == []
     assert reason in said
     assert remedy in said
+
+
+@pytest.mark.parametrize(
+    ("loaded", "settings", "told"),
+    [
+        (False, {}, "Maya's own voice needs the CSM-1B model"),
+        (False, {"model": "none"}, None),
+        (False, {"model_folder": "csm"}, "the model is in place and does not speak"),
+        (True, {"model_folder": "csm"}, None),
+    ],
+)
+def test_the_last_table_says_what_would_make_the_voice_better(
+    loaded: bool, settings: dict[str, str], told: str | None, model: Model
+) -> None:
+    report = {**REPORT, "service": {"model_loaded": loaded}}
+    engine = CsmEngine(model, "cpu") if "model_folder" in settings else None
+    table = draw_report(DeploySettings.read(settings, name="host"), report, engine)
+    better = [line for line in table if "Better" in line]
+    assert [told in line for line in better] == [True] if told else not better
+    assert any(model.digest in line for line in table) is (engine is not None)
+
+
+def upload(plan: Plan) -> list[str]:
+    return dict(plan.operations)["Place the model | Place the model"]
+
+
+def test_only_missing_and_different_files_of_a_model_travel(model: Model) -> None:
+    there = placed(model)
+    changed = there[0].replace(model.files[0].sha256, "00").replace("stamped", "read")
+    plan = run_deploy(bare(DEBIAN, placed=(changed, *there[2:])), model_folder=str(model.folder))
+    travelled = [command for command in upload(plan) if "FileUploadCommand" in command]
+    assert len(travelled) == 2
+    assert model.files[0].path in travelled[0]
+    assert model.files[1].path in travelled[1]
+    assert "docker restart" in upload(plan)[-1]
+
+
+def test_a_model_that_is_whole_but_was_touched_is_stamped_anew_and_does_not_travel(
+    model: Model,
+) -> None:
+    touched = tuple(line.replace("stamped", "read") for line in placed(model))
+    plan = run_deploy(bare(DEBIAN, placed=touched), model_folder=str(model.folder))
+    assert not any("FileUploadCommand" in command for command in upload(plan))
+    assert any(".verified" in command for command in upload(plan))
+    assert not any("docker restart" in command for command in upload(plan))
+
+
+def test_without_a_model_folder_the_way_to_a_better_voice_is_told() -> None:
+    plan = run_deploy(bare(DEBIAN))
+    assert not plan.failed
+    assert any("model_folder=" in line for line in plan.said)
+
+
+def test_model_none_leaves_a_model_folder_alone(model: Model) -> None:
+    plan = run_deploy(bare(DEBIAN), model="none", model_folder=str(model.folder))
+    assert plan.text() == (PLANS / "trixie-docker.txt").read_text(encoding="utf-8")
+    assert not any("model_folder=" in line for line in plan.said)
+
+
+def test_a_model_folder_that_is_no_checkpoint_is_refused_before_anything_changes(
+    model: Model,
+) -> None:
+    shard = next(file.path for file in model.files if file.path.endswith(".safetensors"))
+    (model.folder / shard).unlink()
+    read_model.cache_clear()
+    plan = run_deploy(bare(DEBIAN), model_folder=str(model.folder))
+    assert plan.failed
+    assert plan.operations == []
+    assert any(shard in line for line in plan.said)
+
+
+@pytest.mark.parametrize(
+    ("data", "changes", "reason", "remedy"),
+    [
+        ({"accelerator": "nvidia"}, {}, "nvidia-smi shows no GPU", "NVIDIA driver"),
+        ({"accelerator": "nvidia"}, {"nvidia": GPU[:1]}, "no NVIDIA runtime", "nvidia-ctk runtime"),
+        ({}, {"memory_mib": 1024}, "1024 MiB of memory, 1025 MiB are needed", "more memory"),
+        (
+            {},
+            {"disk_mib": 4000},
+            "/ has 4000 MiB free, 5001 MiB are needed: 5000 in /var/lib/docker, 1 in /opt",
+            "docker system prune",
+        ),
+        (
+            {"torch_index": "none"},
+            {"disk_mib": 9000},
+            "10001 MiB are needed: 10000 in /var/lib/docker",
+            "docker system prune",
+        ),
+        (
+            {"torch_index": "https://mirror.example/cpu"},
+            {"unreachable": ("4 Could not resolve",)},
+            "torch comes from torch_index=https://mirror.example/cpu",
+            "torch_index=auto",
+        ),
+    ],
+)
+def test_a_host_that_cannot_carry_the_model_is_refused_before_anything_changes(
+    data: dict[str, str], changes: dict[str, object], reason: str, remedy: str, model: Model
+) -> None:
+    plan = run_deploy(bare(DEBIAN, **changes), model_folder=str(model.folder), **data)
+    said = "\n".join(plan.said)
+    assert plan.failed
+    assert plan.operations == []
+    assert reason in said
+    assert remedy in said
+
+
+def test_a_gpu_without_dockers_runtime_is_left_idle_and_told_of(model: Model) -> None:
+    plan = run_deploy(bare(DEBIAN, nvidia=GPU[:1]), model_folder=str(model.folder))
+    assert not plan.failed
+    assert any("H100" in line and "left idle" in line for line in plan.said)
 
 
 def test_an_unknown_distribution_is_refused_by_name() -> None:

@@ -2,22 +2,31 @@
 
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import yaml
 
+from provision._model import CsmEngine, Model, ModelFile
 from provision._release import CONTAINER_USER, RELEASE_LABEL, Release, ReleaseFile, render_release
 from provision.settings import OWNED_BY_DEPLOY, SECRET_NAMES, DeploySettings
-from service.settings import IGNORED, PREFIX, ServiceSettings, read_settings
+from service.settings import IGNORED, ServiceSettings, read_settings, variable
 
 IMAGE = "sesame-csm:0123456789ab"
 KEY = "0123456789abcdef0123456789abcdef"
 PUBLIC = {"bind": "0.0.0.0", "secrets": {"SESAME_SERVER_KEY": KEY}}
 
 
-def release(**data: object) -> Release:
-    return render_release(DeploySettings.read(data, name="voice.lan"), IMAGE)
+MODEL = Model(Path("/models/mine"), (ModelFile("model.safetensors", 6 * 2**30, "00"),))
+SETTLED = {"SESAME_MODEL", "SESAME_MODEL_REVISION", "SESAME_DEVICE"}
+"""Variables whose value is the host's, not the service's default."""
+
+
+def release(
+    accelerator: Literal["nvidia", "cpu"] | None = None, model: Model = MODEL, /, **data: object
+) -> Release:
+    engine = CsmEngine(model, accelerator) if accelerator else None
+    return render_release(DeploySettings.read(data, name="voice.lan"), IMAGE, engine)
 
 
 def content(rendered: Release, path: str) -> str:
@@ -38,22 +47,27 @@ def compose(rendered: Release) -> dict[str, Any]:
 
 
 def test_the_environment_file_holds_every_variable_that_the_service_reads_and_no_other() -> None:
-    read = {PREFIX + name.upper() for name in ServiceSettings.model_fields}
-    assert set(variables(release(), "service.env")) == read - set(SECRET_NAMES)
+    read = {variable(name) for name in ServiceSettings.model_fields}
+    # A deploy names the model by its folder: there is no cache in the container.
+    assert set(variables(release(), "service.env")) == read - {*SECRET_NAMES, "HF_HOME"}
     assert set(SECRET_NAMES) <= read
 
 
 def test_the_rendered_defaults_are_the_services_own() -> None:
     rendered = variables(release(), "service.env")
     for name, field in ServiceSettings.model_fields.items():
-        variable = PREFIX + name.upper()
-        if variable in rendered and variable not in OWNED_BY_DEPLOY:
-            assert rendered[variable] == str(field.default).lower().removesuffix(".0"), variable
+        named = variable(name)
+        if named in rendered and named not in SETTLED | set(OWNED_BY_DEPLOY):
+            plain = "" if field.default is None else str(field.default).lower()
+            assert rendered[named] == plain.removesuffix(".0"), named
 
 
-def test_the_service_can_read_what_is_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("accelerator", [None, "cpu", "nvidia"])
+def test_the_service_can_read_what_is_rendered(
+    accelerator: Literal["nvidia", "cpu"] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("service.settings.in_container", lambda: True)
-    for name, value in variables(release(), "service.env").items():
+    for name, value in variables(release(accelerator), "service.env").items():
         monkeypatch.setenv(name, value)
     assert read_settings(Path("/nonexistent")).port == 8000
 
@@ -65,7 +79,7 @@ def test_what_maya_reads_has_the_guides_names_and_values() -> None:
         "SESAME_URL": "http://localhost:8000/api/v1/generate",
         "SESAME_API_KEY": "local",
     }
-    ours = {PREFIX + name.upper() for name in ServiceSettings.model_fields}
+    ours = {variable(name) for name in ServiceSettings.model_fields}
     assert set(variables(release(), "maya.env")) <= ours | set(IGNORED)
 
 
@@ -99,6 +113,50 @@ def test_the_container_is_confined() -> None:
     assert "secrets" not in service
 
 
+def test_without_a_model_the_service_is_told_that_there_is_none() -> None:
+    told = variables(release(), "service.env")
+    assert (told["SESAME_MODEL"], told["SESAME_DEVICE"]) == ("", "cpu")
+    assert "volumes" not in compose(release())
+
+
+@pytest.mark.parametrize(("accelerator", "device"), [("cpu", "cpu"), ("nvidia", "cuda")])
+def test_with_a_model_the_service_is_told_where_it_is_and_what_runs_it(
+    accelerator: Literal["nvidia", "cpu"], device: str
+) -> None:
+    told = variables(release(accelerator), "service.env")
+    assert (told["SESAME_MODEL"], told["SESAME_DEVICE"]) == ("/models/csm", device)
+
+
+def test_what_the_operator_says_of_the_model_counts() -> None:
+    given = {"SESAME_DEVICE": "cpu", "SESAME_PRECISION": "int4"}
+    told = variables(release("nvidia", service_env=given), "service.env")
+    assert told.items() >= given.items()
+
+
+def test_the_model_is_mounted_read_only_from_the_folder_of_its_content() -> None:
+    service = compose(release("cpu"))
+    assert service["volumes"] == [
+        {
+            "type": "bind",
+            "source": f"/opt/sesame-csm/models/{MODEL.digest}",
+            "target": "/models/csm",
+            "read_only": True,
+            "bind": {"create_host_path": False},
+        }
+    ]
+
+
+def test_a_container_with_a_model_may_take_the_memory_of_its_weights() -> None:
+    assert compose(release("cpu"))["mem_limit"] == f"{6 * 1024 + 2048}m"
+    assert compose(release())["mem_limit"] == "1g"
+
+
+def test_only_an_accelerated_container_is_given_a_gpu() -> None:
+    devices = compose(release("nvidia"))["deploy"]["resources"]["reservations"]["devices"]
+    assert devices == [{"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}]
+    assert "deploy" not in compose(release("cpu"))
+
+
 def test_an_ipv6_bind_is_published_in_brackets() -> None:
     assert compose(release(bind="::1"))["ports"] == ["[::1]:8000:8000"]
 
@@ -112,6 +170,9 @@ def test_the_release_is_another_one_when_anything_in_it_differs() -> None:
         release(**PUBLIC),
         release(**other_key),
         render_release(DeploySettings(), "sesame-csm:ba9876543210"),
+        release("cpu"),
+        release("nvidia"),
+        release("cpu", Model(MODEL.folder, (ModelFile("model.safetensors", 6 * 2**30, "01"),))),
     ]
     assert len({rendered.digest for rendered in releases}) == len(releases)
     assert compose(releases[0])["labels"] == {RELEASE_LABEL: releases[0].digest}

@@ -31,6 +31,12 @@ def test_data_of_other_programs_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
+        ({"model": "maybe"}, "model=maybe: Input should be 'auto', 'required' or 'none'"),
+        ({"model": "required"}, "model=required, and there is none: in this version a model comes"),
+        ({"model_folder": 7}, "model_folder=7"),
+        ({"accelerator": "tpu"}, "accelerator=tpu"),
+        ({"torch_index": "ftp://mirror"}, "torch_index=ftp://mirror"),
+        ({"torch_index": "https://me:word@mirror"}, "would stay in the image's history"),
         ({"port": "abc"}, "port=abc: Input should be a valid integer"),
         ({"port": 0}, "port=0: Input should be greater than or equal to 1"),
         ({"port": 65536}, "port=65536"),
@@ -68,9 +74,18 @@ def test_every_setting_has_a_way_out() -> None:
     assert set(WAYS_OUT) == set(DeploySettings.model_fields)
 
 
+def test_a_model_folder_may_start_at_home() -> None:
+    settings = DeploySettings.read({"model_folder": "~/csm-1b"}, name="voice.lan")
+    assert settings.model_folder == Path.home() / "csm-1b"
+
+
 def test_a_refused_secret_is_never_shown() -> None:
     secret = "weak key with spaces"
     assert secret not in refusal(secrets={"SESAME_SERVER_KEY": secret})
+
+
+def test_a_password_in_an_address_is_never_shown() -> None:
+    assert "opensesame" not in refusal(torch_index="https://me:opensesame@mirror.example/")
 
 
 def test_secrets_are_taken_from_files(tmp_path: Path) -> None:

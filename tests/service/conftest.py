@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from service.app import create_app
+from service.csm import random_checkpoint
 from service.settings import ServiceSettings
 from service.voices import Personas, load_personas
 from tests.service.held import HeldEspeak
@@ -21,13 +22,20 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def voice() -> Iterator[httpx.Client]:
     """Serve with the real basic voice, behind a real socket."""
-    with serving(create_app(ServiceSettings())) as client:
+    with serving(create_app(ServiceSettings(model=""))) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
 def personas() -> Personas:
     return load_personas()
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("csm")
+    random_checkpoint.write(folder, random_checkpoint.SIZES["tiny"], clips=0.25)
+    return folder
 
 
 @pytest.fixture

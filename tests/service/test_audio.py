@@ -1,5 +1,6 @@
 import io
 import wave
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from service.audio import (
     Samples,
     check_block,
     is_silent,
+    read_audio,
     silence,
     to_pcm16,
     wav_header,
@@ -96,3 +98,45 @@ def test_a_tone_is_not_silent() -> None:
 @pytest.mark.parametrize("block", [silence(0), silence(1), silence(1) + np.float32(0.7)])
 def test_nothing_zeros_and_a_constant_offset_are_silent(block: Samples) -> None:
     assert is_silent(block)
+
+
+def wav(samples: Samples, rate: int, channels: int = 1) -> bytes:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setnchannels(channels)
+        writer.setsampwidth(2)
+        writer.setframerate(rate)
+        writer.writeframes(to_pcm16(np.repeat(samples, channels)))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(24_000, 1), (8_000, 1), (44_100, 2), (48_000, 6)])
+def test_a_recording_of_any_form_becomes_mono_at_our_rate(rate: int, channels: int) -> None:
+    time = np.arange(rate) / rate
+    recorded = (0.25 * np.sin(2 * np.pi * 440 * time)).astype(np.float32)
+    samples = read_audio(io.BytesIO(wav(recorded, rate, channels)), longest=5)
+    assert samples.ndim == 1
+    assert samples.size == pytest.approx(SAMPLE_RATE, abs=64)
+    assert loudest_frequency(samples, SAMPLE_RATE) == pytest.approx(440, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "no audio that can be decoded"),
+        (b"RIFF nonsense", "no audio that can be decoded"),
+        (wav(silence(2), 24_000), "longer than 1 s"),
+    ],
+)
+def test_a_recording_that_cannot_be_used_says_why(content: bytes, why: str) -> None:
+    with pytest.raises(AudioError, match=why):
+        read_audio(io.BytesIO(content), longest=1)
+
+
+def test_a_recording_that_is_not_there_says_so(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="No such file"):
+        read_audio(tmp_path / "gone.wav", longest=1)
+
+
+def test_an_empty_recording_has_no_samples() -> None:
+    assert read_audio(io.BytesIO(wav(silence(0), 24_000)), longest=1).size == 0

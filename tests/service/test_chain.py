@@ -1,11 +1,13 @@
 import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from service.audio import Samples, silence
 from service.engines.chain import Chain
-from service.engines.engine import EngineState
+from service.engines.engine import EngineState, SpeechRequest
 from service.errors import (
     DeadlineError,
     EngineError,
@@ -165,3 +167,35 @@ async def test_the_speaker_is_the_first_rung_that_is_ready() -> None:
     off, ready = Rung(name="csm", state=EngineState("off", "not built")), Rung()
     assert chain(off, ready).speaker is ready
     assert chain(off).speaker is None
+
+
+async def test_an_answer_ends_where_the_caller_says(personas: Personas) -> None:
+    rung = Rung(tone(0.2), tone(0.2), tone(0.2), name="csm")
+    request = replace(request_for(personas["maya"]), longest_seconds=0.3)
+    async with chain(rung).speak(request) as speech:
+        blocks = [block.size async for block in speech.blocks]
+    assert blocks == [4_800, 2_400]
+    assert rung.ended.is_set()
+
+
+async def test_a_rung_that_is_loading_is_not_asked(personas: Personas) -> None:
+    loading = Rung(tone(), name="csm", state=EngineState("loading", "reading"))
+    engine, attempts, _ = await spoken(chain(loading, Rung(tone())), personas)
+    assert (engine, attempts, loading.asked) == ("basic", "csm=loading;basic=ok", 0)
+
+
+async def test_signs_of_life_are_not_passed_on_and_keep_the_deadline_off(
+    personas: Personas,
+) -> None:
+    rung = Slow(*[silence(0)] * 4, tone(), silence(0), tone(), name="csm")
+    _, _, audio = await spoken(chain(rung, deadline=0.2, stall=0.2), personas)
+    np.testing.assert_array_equal(audio, np.concatenate([tone(), tone()]))
+
+
+class Slow(Rung):
+    """A rung that takes two thirds of the deadline for each block."""
+
+    async def speak(self, request: SpeechRequest) -> AsyncGenerator[Samples]:
+        async for block in super().speak(request):
+            await asyncio.sleep(0.13)
+            yield block

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -17,7 +18,7 @@ from tests.service.held import TIMEOUT, HeldEspeak
 
 def environment(more: Mapping[str, str]) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    return {**clean, **more}
+    return {**clean, "SESAME_MODEL": "", **more}
 
 
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -67,7 +68,36 @@ def test_checking_the_settings_says_what_would_be_done() -> None:
     assert "rungs:      basic\n" in checked.stdout
     assert "bind:       127.0.0.1:8123\n" in checked.stdout
     assert "server key: required\n" in checked.stdout
+    assert "voices:     maya, mystic, neutral, warm\n" in checked.stdout
     assert "hunter2" not in checked.stdout + checked.stderr
+
+
+def test_checking_the_settings_says_why_a_rung_would_be_off(tmp_path: Path) -> None:
+    checked = run("--check-settings", SESAME_MODEL="sesame/csm-1b", HF_HOME=str(tmp_path))
+    assert checked.returncode == 0
+    assert (
+        f"rungs:      csm (off: sesame/csm-1b is not in the Hugging Face cache at {tmp_path};"
+        in (checked.stdout)
+    )
+
+
+def test_the_light_image_needs_none_of_what_the_model_needs(tmp_path: Path) -> None:
+    blocked = "torch", "onnx", "onnxruntime", "tokenizers", "safetensors"
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n" + "".join(f"sys.modules[{name!r}] = None\n" for name in blocked)
+    )
+    model = tmp_path / "csm"
+    model.mkdir()
+    checked = run("--check-settings", PYTHONPATH=str(tmp_path), SESAME_MODEL=str(model))
+    assert checked.returncode == 0, checked.stderr
+    assert "csm (off: this image has no PyTorch" in checked.stdout
+
+
+def test_an_operators_voice_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "hal").mkdir()
+    checked = run("--check-settings", SESAME_VOICES_DIR=str(tmp_path))
+    assert checked.returncode == 2
+    assert f"{tmp_path}/hal/voice.toml is missing" in checked.stderr
 
 
 @pytest.mark.parametrize("arguments", [[], ["--check-settings"]])

@@ -96,7 +96,7 @@ def test_the_longest_text_is_spoken(voice: httpx.Client) -> None:
 
 
 def test_unknown_fields_are_ignored(voice: httpx.Client) -> None:
-    fields = {"text": "Hello", "element": "fire", "temperature": "warm", "context": None}
+    fields = {"text": "Hello", "element": "fire", "mood": "warm", "context": None}
     assert voice.post(ROUTE, json=fields).status_code == 200
 
 

@@ -1,4 +1,6 @@
 import threading
+import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -6,7 +8,8 @@ from pydantic import SecretStr
 
 from service import __version__
 from service.app import create_app
-from service.engines.engine import EngineState
+from service.engines.engine import EngineState, ModelReport
+from service.errors import SettingsError
 from service.settings import ServiceSettings
 from tests.service.rungs import Rung, tone
 from tests.service.serving import serving
@@ -48,6 +51,75 @@ def test_a_voice_that_cannot_speak_is_offline_with_the_reason(state: EngineState
     assert health["engines"] == [{"name": "basic", "state": state.name, "reason": state.reason}]
     assert ready.status_code == 503
     assert ready.json() == {"ready": False, "engine": None, "reason": f"basic: {state.reason}"}
+
+
+SAMPLING = {"temperature", "top_k", "seed", "max_audio_length_ms", "context"}
+MODEL = ModelReport("sesame/csm-1b@c0ffee", "cpu: a processor", "int8", 2.4186)
+READING = EngineState("loading", "reading csm-1b into int8, 7 s in")
+
+
+def test_a_model_that_speaks_is_healthy() -> None:
+    rungs = [Rung(name="csm", state=EngineState("ready", model=MODEL)), Rung()]
+    with serving(create_app(ServiceSettings(), rungs)) as client:
+        answer = client.get("/health")
+    health = answer.json()
+    assert answer.status_code == 200
+    assert '{"status":"healthy","model_loaded":true,' in answer.text
+    assert health["badge"] == {"icon": "🟢", "label": "Sesame Local"}
+    assert (health["engine"], health["model"]) == ("csm", MODEL.name)
+    assert (health["device"], health["precision"]) == (MODEL.device, "int8")
+    assert health["real_time_factor"] == 2.419
+
+
+def test_a_model_that_loads_is_loading_though_another_rung_speaks() -> None:
+    rungs = [Rung(name="csm", state=READING), Rung()]
+    with serving(create_app(ServiceSettings(), rungs)) as client:
+        answer, ready = client.get("/health"), client.get("/readyz")
+    health = answer.json()
+    assert (answer.status_code, health["status"], health["model_loaded"]) == (503, "loading", False)
+    assert health["badge"] == {"icon": "🔴", "label": "Voice Offline"}
+    assert health["progress"] == READING.reason
+    assert (ready.status_code, ready.json()["engine"]) == (200, "basic")
+
+
+def test_readiness_tells_how_far_loading_is_when_nothing_else_speaks() -> None:
+    with serving(create_app(ServiceSettings(), [Rung(name="csm", state=READING)])) as client:
+        ready = client.get("/readyz")
+    assert (ready.status_code, ready.json()["reason"]) == (503, f"csm: {READING.reason}")
+
+
+def test_speech_goes_to_the_next_rung_while_the_model_loads() -> None:
+    rungs = [Rung(name="csm", state=READING), Rung(tone())]
+    with serving(create_app(ServiceSettings(), rungs)) as client:
+        answer = client.post("/api/v1/generate", json={"text": "Hello"})
+    assert answer.headers["X-Speech-Attempts"] == "csm=loading;basic=ok"
+
+
+def test_a_real_model_is_loaded_and_speaks(tiny_checkpoint: Path) -> None:
+    settings = ServiceSettings(model=str(tiny_checkpoint), precision="fp32", basic_voice=False)
+    with serving(create_app(settings)) as client:
+        while client.get("/health").json()["status"] == "loading":
+            time.sleep(0.05)
+        health = client.get("/health").json()
+        answer = client.post("/api/v1/generate", json={"text": "Hello."})
+    assert health["badge"]["label"] == "Sesame Local"
+    assert health["device"].startswith("cpu")
+    assert answer.headers["X-Speech-Engine"] == "csm"
+    assert "X-Speech-Substitution" not in answer.headers
+
+
+def test_without_its_files_the_model_says_how_to_get_them(tmp_path: Path) -> None:
+    with serving(create_app(ServiceSettings(hf_home=tmp_path))) as client:
+        health = client.get("/health").json()
+    assert health["status"] == "degraded"
+    assert health["engines"][0]["state"] == "off"
+    assert "accept its licence" in health["engines"][0]["reason"]
+
+
+def test_a_service_that_could_never_speak_is_refused(tmp_path: Path) -> None:
+    settings = ServiceSettings(hf_home=tmp_path, basic_voice=False)
+    with pytest.raises(SettingsError, match="no rung could ever speak: csm: sesame/csm-1b is not"):
+        create_app(settings)
 
 
 def test_a_voice_that_is_switched_off_is_offline_and_says_so() -> None:
@@ -122,7 +194,7 @@ def test_the_document_describes_what_is_answered(voice: httpx.Client) -> None:
 def test_the_document_describes_every_field(voice: httpx.Client) -> None:
     schemas = voice.get("/openapi.json").json()["components"]["schemas"]
     fields = schemas["GenerateRequest"]["properties"]
-    assert set(fields) == {"text", "voice", "format", "sample_rate", "speed"}
+    assert set(fields) == {"text", "voice", "format", "sample_rate", "speed", "stream"} | SAMPLING
     assert all(field["description"] for field in fields.values())
 
 

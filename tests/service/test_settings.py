@@ -87,7 +87,10 @@ def test_an_empty_secret_file_is_refused(secrets: Path) -> None:
         ("SESAME_ENABLED", "perhaps", r"SESAME_ENABLED=perhaps: .*boolean.* true or false\."),
         ("SESAME_MODE", "online", "SESAME_MODE=online: no remote rung exists yet in this version"),
         ("SESAME_MODE", "of", "SESAME_MODE=of: .*'offline' or 'online'"),
-        ("SESAME_BASIC_VOICE", "false", "no rung could ever speak"),
+        ("SESAME_DEVICE", "gpu", "SESAME_DEVICE=gpu: .*'auto', 'cuda' or 'cpu'"),
+        ("SESAME_PRECISION", "int2", "SESAME_PRECISION=int2: .*'int8'"),
+        ("SESAME_MAX_STREAMS", "0", "SESAME_MAX_STREAMS=0: .*greater than or equal to 1"),
+        ("SESAME_MODEL_REVISION", "a/b", "SESAME_MODEL_REVISION=a/b: .*pattern"),
         ("SESAME_SERVER_KEY", "local", "SESAME_SERVER_KEY: .*`local` both mean"),
         ("SESAME_DEADLINE_SECONDS", "0", "SESAME_DEADLINE_SECONDS=0: .*greater than 0"),
         ("SESAME_DEADLINE_SECONDS", "nan", "SESAME_DEADLINE_SECONDS=nan: .*finite"),
@@ -160,3 +163,26 @@ def test_a_refusal_never_shows_the_key(secrets: Path, monkeypatch: pytest.Monkey
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         ServiceSettings().port = 1
+
+
+def test_without_a_model_and_without_the_basic_voice_nothing_could_speak(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SESAME_MODEL", "")
+    monkeypatch.setenv("SESAME_BASIC_VOICE", "false")
+    with pytest.raises(SettingsError, match="no rung could ever speak"):
+        read_settings()
+
+
+@pytest.mark.parametrize(("value", "model"), [(None, "sesame/csm-1b"), ("", ""), ("/m", "/m")])
+def test_an_empty_model_is_none_and_an_unset_one_the_default(
+    monkeypatch: pytest.MonkeyPatch, value: str | None, model: str
+) -> None:
+    if value is not None:
+        monkeypatch.setenv("SESAME_MODEL", value)
+    assert read_settings().model == model
+
+
+def test_the_cache_is_where_hugging_face_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", "/srv/cache")
+    assert read_settings().hf_home == Path("/srv/cache")

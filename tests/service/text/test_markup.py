@@ -25,8 +25,15 @@ from service.text import LONGEST_TEXT, Pause, Segment, Words, segments
         ("<p>One.</p><p>Two.</p>", "One. Two."),
         ('<?xml version="1.0"?><!-- a note --><speak>Hi</speak>', "Hi"),
         ("salt &amp; pepper", "salt & pepper"),
-        ("no time given<break/>at all", "no time given at all"),
-        ('<break strength="medium"/>Hm', "Hm"),
+        ("no time given<pause duration='?'/>at all", "no time given at all"),
+        ('<break strength="none"/>Hm', "Hm"),
+        ('<break strength="mighty"/>Hm', "Hm"),
+        ('<sub alias="Tom &amp; Sons">T&amp;S</sub>', "Tom & Sons"),
+        ('the <say-as interpret-as="characters">API</say-as>', "the A P I"),
+        ('<say-as interpret-as="cardinal">12</say-as> cats', "12 cats"),
+        ("# Title\n\nSome **bold** text", "Title. Some bold text"),
+        ("- one\n- two", "one. two"),
+        ("press 1️⃣ now :)", "press now"),
         ('<pause duration="long"/>Hm', "Hm"),
         ("--version", "--version"),
     ],
@@ -49,6 +56,10 @@ def test_only_what_is_meant_to_be_spoken_is_left(text: str, spoken: str) -> None
             (Words("Two"), Pause(3), Words("pauses")),
         ),
         ('None<break time="0s"/>here', (Words("None here"),)),
+        ("Plain<break/>break", (Words("Plain"), Pause(0.75), Words("break"))),
+        ('A<break strength="weak"/>b', (Words("A"), Pause(0.5), Words("b"))),
+        ('A<break strength="x-strong"/>b', (Words("A"), Pause(1.25), Words("b"))),
+        ('A<break strength="weak" time="2s"/>b', (Words("A"), Pause(2), Words("b"))),
     ],
 )
 def test_a_pause_becomes_silence_of_at_most_three_seconds(
@@ -58,7 +69,12 @@ def test_a_pause_becomes_silence_of_at_most_three_seconds(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "   \n", "…!?", '<break time="1s"/>', "<em></em>", "\ud800", "\u0301", "\x00"]
+    "text",
+    [
+        *("", "   \n", "…!?", '<break time="1s"/>', "<em></em>", "\ud800", "\u0301", "\x00"),
+        *("🙂", "1️⃣", "#️⃣ 2️⃣", "🇩🇪", "👩\u200d👩\u200d👧 👍🏽", "©️ \u2139️ ❤️", ":) :D", "**", "---"),
+        "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+    ],
 )
 def test_text_without_a_letter_or_digit_is_empty(text: str) -> None:
     with pytest.raises(TextEmptyError):
@@ -74,7 +90,21 @@ def test_a_text_over_the_limit_is_refused_with_the_limit() -> None:
         segments("a" * 5_001)
 
 
-@pytest.mark.parametrize("unit", ["<", "<a", "<a b=c ", "<a b='", "<!--", "<?", "a<b c=d/"])
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "<",
+        "<a",
+        "<a b=c ",
+        "<a b='",
+        "<!--",
+        "<?",
+        "a<b c=d/",
+        "![",
+        "<sub alias='",
+        "<say-as interpret-as=a>",
+    ],
+)
 def test_hostile_mark_up_costs_little_time(unit: str) -> None:
     text = "a" + unit * (4_999 // len(unit))
     started = time.process_time()
