@@ -30,7 +30,7 @@ types: $(VENV)/.test
 
 unit: $(VENV)/.test
 	@tests/prerequisites espeak-ng
-	@tests/timed 'unit tests' $(VENV)/bin/pytest -q -m 'not integration'
+	@tests/timed 'unit tests' $(VENV)/bin/pytest -q -m 'not integration' -n 2 --dist loadfile --no-loadscope-reorder
 
 integration: $(VENV)/.test
 	@tests/prerequisites espeak-ng debootstrap docker
