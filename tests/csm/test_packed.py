@@ -157,6 +157,21 @@ def test_a_loud_neighbour_spoils_nobody(wide: Pair, precision: Precision) -> Non
         assert relative(shared, mine) < 1e-5
 
 
+@torch.inference_mode()
+def test_in_bf16_neighbours_move_a_row_by_roundings_alone(wide: Pair) -> None:
+    model = load(wide.folder, precision="bf16").model
+    alone, together = speaking(wide, model), speaking(wide, model)
+    together.inputs[1] *= 1_000
+    length = int(alone.lengths[0])
+    model.step(alone, 1)
+    model.step(together, 3)
+    for kind in ("keys", "values"):
+        mine, shared = (
+            getattr(state.cache, kind)[:, 0, :, length].float() for state in (alone, together)
+        )
+        assert relative(shared, mine) < ERRORS["bf16"]
+
+
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 def test_a_seed_says_the_same_again(tiny: Pair, precision: Precision) -> None:
     model = load(tiny.folder, precision=precision).model

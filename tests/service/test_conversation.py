@@ -52,9 +52,19 @@ def test_a_conversation_that_cannot_be_read_is_refused_by_name(
     answer = voice.post(ROUTE, json={"text": "Hello", "context": context})
     assert answer.status_code == 422
     assert why in answer.json()["error"]
+    assert len(answer.text) < 500, "the recording is not sent back"
 
 
 def test_all_turns_together_may_have_a_minute(personas: Personas) -> None:
     turns = [Turn(text="a", audio=recording(31))] * 2
     with pytest.raises(FieldError, match="longer than 29 s"):
         read_turns(turns, personas)
+
+
+def test_what_was_said_before_is_in_no_answer_and_no_log(
+    voice: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    turns = [{"text": "a secret of mine", "audio": "a secret of mine", "speaker": "x"}]
+    answer = voice.post(ROUTE, json={"text": "Hello", "context": turns})
+    assert answer.status_code == 422
+    assert "secret" not in answer.text + caplog.text

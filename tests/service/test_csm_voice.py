@@ -1,10 +1,12 @@
 """The rung of the self-hosted model, on a small random checkpoint: it says noise, for real."""
 
 import asyncio
+import io
 import logging
 import re
 import shutil
 import threading
+import wave
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
@@ -16,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from service.audio import SAMPLE_RATE, Samples, silence
+from service.audio import SAMPLE_RATE, Samples, silence, to_pcm16
 from service.csm import FRAME_SECONDS, frame_budget
 from service.engines import csm
 from service.engines.chain import Chain
@@ -24,9 +26,9 @@ from service.engines.csm import CsmVoice
 from service.engines.csm_model import CsmModel
 from service.engines.engine import ContextTurn, EngineState, SpeechRequest
 from service.engines.snapshot import Snapshot
-from service.errors import EngineError
+from service.errors import EngineError, SettingsError
 from service.text import segments
-from service.voices import Personas
+from service.voices import Personas, load_personas
 
 pytestmark = pytest.mark.anyio
 
@@ -72,6 +74,27 @@ def asked(
         context=context,
         whole=whole,
     )
+
+
+def wav(seconds: float, *, rate: int = 24_000, channels: int = 1, loudness: float = 0.1) -> bytes:
+    noise = np.random.default_rng(0).normal(0, loudness, round(seconds * rate) * channels)
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setnchannels(channels)
+        writer.setsampwidth(2)
+        writer.setframerate(rate)
+        writer.writeframes(to_pcm16(noise.astype(np.float32)))
+    return file.getvalue()
+
+
+def with_hal(folder: Path, clip: bytes | None) -> Personas:
+    """Give the house's personas and an operator's own, with a clip or without."""
+    (folder / "hal").mkdir()
+    table = 'description = "Hal."\n[csm]\nclip = "hal.wav"\ntranscript = "I am sorry, Dave."\n'
+    (folder / "hal" / "voice.toml").write_text(table)
+    if clip is not None:
+        (folder / "hal" / "hal.wav").write_bytes(clip)
+    return load_personas(folder)
 
 
 async def spoken(voice: CsmVoice, request: SpeechRequest) -> Samples:
@@ -241,6 +264,36 @@ async def test_a_model_that_cannot_be_loaded_says_why(
     await voice.stop()
     assert state.name == "off"
     assert re.search(reason, state.reason or "")
+
+
+@pytest.mark.parametrize(
+    ("clip", "why"),
+    [
+        (None, "No such file"),
+        (b"", "no audio that can be decoded"),
+        (b"RIFF and then noise", "no audio that can be decoded"),
+        (wav(0.5), r"0\.50 s; give at least 1 s"),
+        (wav(2.0, loudness=0), "nothing can be heard"),
+    ],
+    ids=["missing", "empty", "corrupt", "short", "silent"],
+)
+async def test_an_operators_clip_that_cannot_be_used_is_refused_at_once(
+    tiny_checkpoint: Path, tmp_path: Path, clip: bytes | None, why: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"the clip of hal cannot be used: .*{why}"):
+        CsmVoice(Snapshot(tiny_checkpoint, "tiny"), with_hal(tmp_path, clip), streams=1)
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(8_000, 1), (48_000, 2)])
+async def test_an_operators_clip_of_any_form_becomes_a_voice(
+    tiny_checkpoint: Path, tmp_path: Path, rate: int, channels: int
+) -> None:
+    personas = with_hal(tmp_path, wav(2.0, rate=rate, channels=channels))
+    voice = CsmVoice(Snapshot(tiny_checkpoint, "tiny"), personas, precision="fp32", streams=1)
+    assert (await settled(voice)).name == "ready"
+    request = SpeechRequest(segments(TEXT), personas["hal"], longest_seconds=0.3)
+    assert (await spoken(voice, request)).size
+    await voice.stop()
 
 
 async def test_a_gpu_that_is_not_there_is_named(
