@@ -35,7 +35,12 @@ SHARD_BYTES = 2 * 10**9
 LOGIT_SCALE = 4.0
 """Standard deviation of the logits: the top 50 codes are neither one code nor a lottery."""
 
-CODEC_OUT_SCALE = 0.03
+LAYER_SCALE = 0.01  # Mimi's own at the start of its training
+LOUD_CODES = 0.35  # share of the first codebook's; the others are soft
+SOFT_LEVEL = 0.1  # of a loud one
+ACOUSTIC_LEVEL = 0.004  # each code of the other codebooks
+
+CODEC_OUT_SCALE = 0.2
 """How far the codec's last convolution is turned down, so that its audio stays within -1 to 1."""
 
 
@@ -200,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("folder", type=Path)
     chosen = parser.parse_args(arguments)
-    clips = 1.0 if chosen.size == "1b" else 0.1
+    clips = 1.0 if chosen.size == "1b" else 0.25
     write(chosen.folder, SIZES[chosen.size], seed=chosen.seed, clips=clips)
     sys.stdout.write(f"a random checkpoint of size {chosen.size} is in {chosen.folder}\n")
     return 0
@@ -266,14 +271,26 @@ def _random_codec(
     if name.endswith(".bias"):
         return torch.zeros(shape)
     if name.endswith(".scale"):
-        return torch.full(shape, 0.1)
+        return torch.full(shape, LAYER_SCALE)
     tensor = torch.randn(shape, generator=generator)
     if name.endswith(".embed_sum"):
-        return tensor
+        return tensor.mul_(_code_levels(name, shape[0], generator))
     scale = _codec_fan_in(name, shape, config) ** -0.5
     if name.startswith("decoder.") and shape[0] == 1:
         scale *= CODEC_OUT_SCALE
     return tensor.mul_(scale)
+
+
+def _code_levels(name: str, codes: int, generator: torch.Generator) -> Tensor:
+    """Give how loud each code of a codebook is, `[codes, 1]`.
+
+    As in the real codec the first codebook says what is heard and the others refine it. So the
+    noise has louder and softer frames, like syllables, and is not taken for a steady hiss.
+    """
+    if "acoustic" in name:
+        return torch.full((codes, 1), ACOUSTIC_LEVEL)
+    loud = torch.rand(codes, 1, generator=generator) < LOUD_CODES
+    return loud.float().clamp(min=SOFT_LEVEL)
 
 
 def _codec_fan_in(name: str, shape: tuple[int, ...], config: CsmConfig) -> int:

@@ -54,6 +54,7 @@ WATCH_PAUSE = 1.0  # seconds between two looks of the watchdog
 LAST_WORDS = 1.0  # seconds in which running answers are cut off before the process ends
 ENDED_BY_WATCHDOG = 70  # exit code: an internal software error (sysexits.h)
 
+SIGN_OF_LIFE = 1.0  # seconds between two, where a whole answer waits
 SECOND_TEMPERATURE = 0.6
 SHORTEST_PIECE = 0.2  # seconds
 SHORTEST_CHARACTER = 0.02  # seconds: three times as fast as English is spoken
@@ -130,8 +131,13 @@ class CsmVoice:
         model = self._model
         if model is None:
             raise EngineError(self._state.reason or "the model is not loaded")
+        reading = asyncio.wrap_future(model.voices[request.persona.name])
+        while request.whole and not reading.done():
+            # Soon after the start some voices are still being read in.
+            yield NOTHING
+            await asyncio.wait([reading], timeout=SIGN_OF_LIFE)
         # Shielded: a listener who leaves must not stop the voice from being read in for others.
-        voice = await asyncio.shield(asyncio.wrap_future(model.voices[request.persona.name]))
+        voice = await asyncio.shield(reading)
         before = await asyncio.to_thread(model.encode, request.context) if request.context else ()
         speaking = _Speaking(model, voice, before, request, self._listening)
         async with aclosing(speaking.blocks()) as blocks:

@@ -8,6 +8,7 @@ import shutil
 import threading
 import wave
 from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import Future
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from service.audio import SAMPLE_RATE, Samples, silence, to_pcm16
-from service.csm import FRAME_SECONDS, frame_budget
+from service.csm import FRAME_SECONDS, Voice, frame_budget
 from service.engines import csm
 from service.engines.chain import Chain
 from service.engines.csm import CsmVoice
@@ -142,6 +143,17 @@ async def test_each_persona_has_a_voice_of_its_own(voice: CsmVoice, personas: Pe
     for number, one in enumerate(heard):
         for other in heard[:number]:
             assert np.abs(one - other).max() > 1e-3
+
+
+async def test_a_whole_answer_waits_for_its_voice_to_be_read_in(
+    voice: CsmVoice, model: CsmModel, personas: Personas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unread: Future[Voice] = Future()
+    monkeypatch.setattr(voice, "_model", replace(model, voices={"maya": unread}))
+    async with aclosing(voice.speak(asked(personas, longest=0.3, whole=True))) as blocks:
+        assert (await anext(blocks)).size == 0
+        unread.set_result(await asyncio.wrap_future(model.voices["maya"]))
+        assert sum([block.size async for block in blocks])
 
 
 async def test_a_pause_is_silence_of_its_length(voice: CsmVoice, personas: Personas) -> None:
