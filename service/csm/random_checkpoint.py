@@ -36,11 +36,11 @@ LOGIT_SCALE = 4.0
 """Standard deviation of the logits: the top 50 codes are neither one code nor a lottery."""
 
 LAYER_SCALE = 0.01  # Mimi's own at the start of its training
-LOUD_CODES = 0.35  # share of the first codebook's; the others are soft
-SOFT_LEVEL = 0.1  # of a loud one
+LOUD_CODES = 0.25  # share of the first codebook's; the others are soft
+SOFT_LEVEL = 0.03  # of a loud one
 ACOUSTIC_LEVEL = 0.004  # each code of the other codebooks
 
-CODEC_OUT_SCALE = 0.2
+CODEC_OUT_SCALE = 0.3
 """How far the codec's last convolution is turned down, so that its audio stays within -1 to 1."""
 
 
