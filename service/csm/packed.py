@@ -1,8 +1,8 @@
 """CSM on the CPU with weights of 8 or 4 bits, run by ONNX Runtime.
 
-Two sessions share its threads: the backbone, and a whole frame of the depth decoder. The keys and
-values stay in the torch tensors of a `State`; the sessions are given their addresses. It knows
-neither files nor what a prompt is.
+There are two sessions: the backbone, and a whole frame of the depth decoder. The keys and values
+stay in the torch tensors of a `State`; the sessions are given their addresses. It knows neither
+files nor what a prompt is.
 """
 
 import os
@@ -24,6 +24,20 @@ import onnxruntime
 
 __all__ = ["PackedCSM", "Session"]
 
+HEADS = ("head.", "depth_heads.")
+"""Their products keep 8 bits whatever the others have: nothing after them evens their error out."""
+
+THREADING: Mapping[str, str] = {
+    "session.intra_op.spin_duration_us": "100",
+    "session.force_spinning_stop": "1",
+}
+"""How long a thread looks out for work before it sleeps, and that it does not after a run.
+
+Between two products lie some 50 µs: threads that sleep there make a frame a seventh slower. Threads
+that go on looking take the cores from the other session and from the codec: on two cores, a frame
+takes four times as long.
+"""
+
 HEAD_WIDTHS = 16  # `GroupQueryAttention` wants a multiple of it
 QUIET = 3  # of ONNX Runtime's log levels: errors and worse
 ELEMENTS: Mapping[torch.dtype, type[np.generic]] = {
@@ -36,7 +50,8 @@ ELEMENTS: Mapping[torch.dtype, type[np.generic]] = {
 class PackedCSM(CSM):
     """The model in products of whole numbers; all between them is float32.
 
-    A row's activations are rounded by their own scales, so whoever shares a batch spoils nothing.
+    A row's activations are rounded by scales of its own, so whoever shares a batch spoils nothing.
+    The threads are as many as torch has when the model is made.
     """
 
     def __init__(
@@ -60,7 +75,7 @@ class PackedCSM(CSM):
             elif name == "audio_embedding.weight":
                 self.audio_embedding = nn.Embedding.from_pretrained(tensor)
             elif tensor.dim() == 1:  # a norm
-                others[name] = tensor.float()
+                others[name] = _finite(name, tensor.float())
             else:
                 products[name] = _pack(name, tensor, bits)
             if name == "projection.weight":
@@ -102,12 +117,20 @@ class PackedCSM(CSM):
         hidden = self._run_backbone(
             state.inputs[:batch, None], state.cache.slots(0, batch), last, reach
         )
-        books, width = self.config.codebooks, self.config.depth.width
-        positions = torch.arange(1, books, dtype=torch.int32).repeat_interleave(batch)
-        codes = torch.empty(batch, books, dtype=torch.int64)
-        deep = torch.empty(batch, books - 1, width)
-        self._depth.run({"hidden": hidden, "noise": noise, "last": positions}, [codes, deep])
+        codes, deep = self.depth_frame(hidden, noise)
         return codes, (hidden.sum(dim=(1, 2)) + deep.sum(dim=(1, 2))).isfinite()
+
+    def depth_frame(self, hidden: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw codes `[B, Q]` from the backbone's `[B, 1, W]` with noise `[B, Q, C]`.
+
+        Gives also what all but the first were drawn from: `[B, Q - 1, W']`, before the heads.
+        """
+        batch, books = len(hidden), self.config.codebooks
+        last = torch.arange(1, books, dtype=torch.int32).repeat_interleave(batch)
+        codes = torch.empty(batch, books, dtype=torch.int64)
+        deep = torch.empty(batch, books - 1, self.config.depth.width)
+        self._depth.run({"hidden": hidden, "noise": noise, "last": last}, [codes, deep])
+        return codes, deep
 
     def _run_backbone(self, x: Tensor, cache: Cache, last: Tensor, reach: int) -> Tensor:
         hidden = torch.empty_like(x)
@@ -133,9 +156,16 @@ def _pack(name: str, weight: Tensor, bits: Bits | None) -> Tensor | Quantised:
     if bits is None:
         return weight.float()
     try:
-        return quantise(weight, bits)
+        return quantise(weight, 8 if name.startswith(HEADS) else bits)
     except QuantiseError as error:
         raise QuantiseError(f"{name}: {error}") from error
+
+
+def _finite(name: str, norm: Tensor) -> Tensor:
+    # What is not finite would be swallowed by the rounding of the activations.
+    if not norm.isfinite().all():
+        raise QuantiseError(f"{name}: a weight is not finite")
+    return norm
 
 
 class Session:
@@ -145,7 +175,8 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = QUIET
         options.intra_op_num_threads = torch.get_num_threads()
-        options.add_session_config_entry("session.force_spinning_stop", "1")
+        for name, value in THREADING.items():
+            options.add_session_config_entry(name, value)
         options.add_external_initializers(
             list(program.weights),
             [

@@ -14,6 +14,7 @@ from service.csm.sampling import (
     SEEDS,
     _mix,
     _signed,
+    candidates_for,
     frame_noise,
     sample,
 )
@@ -26,6 +27,7 @@ def noise(
     temperature: float = 1.0,
     top_k: int = CANDIDATES,
     codebooks: int = 32,
+    candidates: int = CANDIDATES,
 ) -> Tensor:
     return frame_noise(
         torch.tensor(seeds),
@@ -33,6 +35,7 @@ def noise(
         torch.full((len(seeds),), temperature),
         torch.full((len(seeds),), top_k),
         codebooks=codebooks,
+        candidates=candidates,
     )
 
 
@@ -66,6 +69,21 @@ def test_another_seed_or_frame_gives_unrelated_noise(other: Tensor) -> None:
 def test_codebooks_and_frames_never_share_noise() -> None:
     values = noise([5] * 20, list(range(20))).flatten(1)
     assert len(set(values.flatten().tolist())) > 0.99 * values.numel()
+
+
+def test_more_candidates_change_no_noise_of_the_others() -> None:
+    few, all_of_them = noise([5], [9]), noise([5], [9], candidates=LARGEST_TOP_K, top_k=300)
+    assert torch.equal(all_of_them[..., :CANDIDATES], few)
+    assert all_of_them[..., :300].isfinite().all()
+    assert all_of_them[..., 300:].isneginf().all()
+
+
+@pytest.mark.parametrize(
+    ("top_k", "candidates"),
+    [(1, CANDIDATES), (CANDIDATES, CANDIDATES), (CANDIDATES + 1, LARGEST_TOP_K)],
+)
+def test_candidates_are_few_unless_a_request_asks_for_more(top_k: int, candidates: int) -> None:
+    assert candidates_for(top_k) == candidates
 
 
 def test_codes_are_drawn_from_the_distribution_of_transformers() -> None:
