@@ -20,6 +20,7 @@ __all__ = [
     "NotFiniteError",
     "Prefix",
     "PromptTooLongError",
+    "Remembering",
     "admit",
     "frame_budget",
     "generate",
@@ -60,7 +61,45 @@ class Prefix:
         return self.keys.shape[2]
 
 
-@torch.inference_mode()
+class Remembering:
+    """Rows that are read little by little, so that whoever speaks meanwhile need not wait for all.
+
+    + after: what stands before them, already read.
+
+    Raises:
+        PromptTooLongError: They leave no room for anything else.
+        PromptError: A code or token is not the model's.
+    """
+
+    def __init__(self, model: CSM, rows: Rows, after: Prefix | None = None) -> None:
+        self._start = 0 if after is None else len(after)
+        _refuse_too_long(self._start + len(rows), 1, model.config.backbone.positions)
+        _check(model, rows)
+        self._model = model
+        self._state = model.state(slots=1, positions=self._start + len(rows))
+        self._rows = rows.to(self._state.inputs.device)
+        self._read = 0
+        if after is not None:
+            _recall(self._state, 0, after)
+
+    @torch.inference_mode()
+    def read(self, count: int) -> bool:
+        """Read so many rows more; tell whether any are left."""
+        part = slice(self._read, self._read + count)
+        tokens, mask = self._rows.tokens[part], self._rows.mask[part]
+        if len(tokens):
+            start = self._start + self._read
+            self._model.prefill(tokens, mask, self._state, slot=0, start=start)
+            self._read += len(tokens)
+        return self._read < len(self._rows)
+
+    @property
+    def prefix(self) -> Prefix:
+        """What the backbone keeps, once all rows are read."""
+        cache = self._state.cache
+        return Prefix(cache.keys[:, 0], cache.values[:, 0])
+
+
 def remember(model: CSM, rows: Rows) -> Prefix:
     """Read rows once, for `admit` to copy.
 
@@ -68,12 +107,9 @@ def remember(model: CSM, rows: Rows) -> Prefix:
         PromptTooLongError: They leave no room for anything else.
         PromptError: A code or token is not the model's.
     """
-    _refuse_too_long(len(rows), 1, model.config.backbone.positions)
-    _check(model, rows)
-    state = model.state(slots=1, positions=len(rows))
-    rows = rows.to(state.inputs.device)
-    model.prefill(rows.tokens, rows.mask, state, slot=0, start=0)
-    return Prefix(state.cache.keys[:, 0], state.cache.values[:, 0])
+    reading = Remembering(model, rows)
+    reading.read(len(rows))
+    return reading.prefix
 
 
 @torch.inference_mode()
@@ -102,8 +138,7 @@ def admit(
     _refuse_too_long(start + len(rows), frames, state.positions)
     _check(model, rows)
     if prefix is not None:
-        state.cache.keys[:, slot, :, :start] = prefix.keys
-        state.cache.values[:, slot, :, :start] = prefix.values
+        _recall(state, slot, prefix)
     rows = rows.to(state.inputs.device)
     model.begin(rows.tokens, rows.mask, state, slot, start, sampling)
     return start + len(rows) - 1
@@ -150,6 +185,11 @@ def frame_budget(text: str) -> int:
     """Give the most frames that a text may take: CSM does not always end by itself."""
     seconds = max(SHORTEST_BUDGET, SECONDS_A_CHARACTER * len(text))
     return math.ceil(seconds / FRAME_SECONDS)
+
+
+def _recall(state: State, slot: int, prefix: Prefix) -> None:
+    state.cache.keys[:, slot, :, : len(prefix)] = prefix.keys
+    state.cache.values[:, slot, :, : len(prefix)] = prefix.values
 
 
 def _check(model: CSM, rows: Rows) -> None:

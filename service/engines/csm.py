@@ -30,7 +30,6 @@ from service.csm import (
     Failed,
     GenerationError,
     Sampling,
-    Turn,
     Utterance,
     Voice,
 )
@@ -138,8 +137,9 @@ class CsmVoice:
             await asyncio.wait([reading], timeout=SIGN_OF_LIFE)
         # Shielded: a listener who leaves must not stop the voice from being read in for others.
         voice = await asyncio.shield(reading)
-        before = await asyncio.to_thread(model.encode, request.context) if request.context else ()
-        speaking = _Speaking(model, voice, before, request, self._listening)
+        if request.context:
+            voice = await asyncio.to_thread(model.after, voice, request.context)
+        speaking = _Speaking(model, voice, request, self._listening)
         async with aclosing(speaking.blocks()) as blocks:
             async for block in blocks:
                 yield block
@@ -234,7 +234,6 @@ class _Speaking:
 
     model: CsmModel
     voice: Voice
-    before: tuple[Turn, ...]
     request: SpeechRequest
     listening: set[asyncio.Queue[Event]]
 
@@ -310,7 +309,7 @@ class _Speaking:
     def _utterance(self, piece: str, sampling: Sampling) -> Utterance:
         longest = self.request.longest_seconds
         frames = None if longest is None else max(1, math.ceil(longest / FRAME_SECONDS))
-        return self.model.utterance(piece, self.voice, sampling, frames=frames, before=self.before)
+        return self.model.utterance(piece, self.voice, sampling, frames=frames)
 
     def _sampling(self, seed: int, *, again: bool = False) -> Sampling:
         asked, own = self.request, self.request.persona.csm

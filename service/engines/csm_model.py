@@ -27,7 +27,9 @@ from service.csm import (
     Failed,
     Mimi,
     Precision,
+    Prefix,
     PromptError,
+    Remembering,
     Replay,
     Rows,
     Sampling,
@@ -44,7 +46,6 @@ from service.csm import (
     ladder,
     load,
     prompt_rows,
-    remember,
 )
 from service.engines.engine import ContextTurn, ModelReport
 from service.engines.snapshot import Snapshot
@@ -63,8 +64,9 @@ PRECISIONS: Mapping[str, Precision] = {"cpu": "int8", "cuda": "bf16"}
 FETCH = "fetch the files that transformers.safetensors.index.json lists, tokenizer.json and prompts"
 WARM_UP = "One, two, three."
 FIRST_FRAMES = 2  # kernels are chosen and memory is taken
-WARM_UP_FRAMES = 12
+WARM_UP_FRAMES = 8
 WARM_UP_PATIENCE = 120.0  # seconds for all of it
+ROWS_AT_ONCE = 64  # of a prompt, between two frames of who speaks: a third of a second on two cores
 MEBIBYTE = 2**20
 
 AnyPrecision = Precision | Literal["auto"]
@@ -94,8 +96,7 @@ class CsmModel:
         """Encode a persona's clip and run it through the model; a failure stays in its future."""
         future = self.voices[persona.name]
         try:
-            rows = self._clip_rows(persona)
-            prefix = self.worker.run(lambda: remember(self.model, rows)).result()
+            prefix = self._read(self._clip_rows(persona))
         except ClipError as error:
             future.set_exception(EngineError(f"the clip of {persona.name}: {error}"))
         except (Exception, CancelledError) as error:  # noqa: BLE001 (whoever asks for the voice gets it)
@@ -103,56 +104,59 @@ class CsmModel:
         else:
             future.set_result(Voice(persona.csm.speaker, prefix))
 
-    def _clip_rows(self, persona: Persona) -> Rows:
-        config = self.model.config
-        # What the longest piece may take: a token a character at most, and its frames.
-        room = LONGEST_PIECE + frame_budget("x" * LONGEST_PIECE) + 8
-        return clip_rows(
-            self.codec,
-            self.tokenizer,
-            self.clips[persona.name],
-            speaker=persona.csm.speaker,
-            codebooks=config.codebooks,
-            rows=config.backbone.positions - room,
-        )
-
-    def utterance(
-        self,
-        piece: str,
-        voice: Voice,
-        sampling: Sampling,
-        *,
-        frames: int | None = None,
-        before: tuple[Turn, ...] = (),
-    ) -> Utterance:
-        """Write a piece of text as the model reads it, after its voice and what was said before.
-
-        + frames: the most it may take; the budget of its text holds too
-        + before: the latest turns that fit are read, older ones forgotten
-        """
-        config = self.model.config
-        budget = frame_budget(piece)
-        frames = budget if frames is None else min(frames, budget)
-        rows = prompt_rows(self.tokenizer, [Turn(voice.speaker, piece)], config.codebooks)
-        room = config.backbone.positions - len(voice.prefix) - len(rows) - frames
-        turns = fit_turns(self.tokenizer, before, codebooks=config.codebooks, rows=max(room, 0))
-        return Utterance(turns + rows, sampling, frames, voice.prefix)
-
-    @property
-    def codes(self) -> int:
-        """How many codes a codebook has: the largest `top_k`."""
-        return self.model.config.codes
-
-    def encode(self, turns: Iterable[ContextTurn]) -> tuple[Turn, ...]:
-        """Encode what was said before."""
-        return tuple(
+    def after(self, voice: Voice, turns: Iterable[ContextTurn]) -> Voice:
+        """Give the voice after what was said before: the latest turns that fit are read."""
+        said = [
             Turn(
                 turn.speaker if isinstance(turn.speaker, int) else turn.speaker.csm.speaker,
                 turn.text,
                 encode_clip(self.codec, turn.samples),
             )
             for turn in turns
+        ]
+        books, room = self.model.config.codebooks, self._room - len(voice.prefix)
+        rows = fit_turns(self.tokenizer, said, codebooks=books, rows=max(room, 0))
+        return Voice(voice.speaker, self._read(rows, voice.prefix))
+
+    @property
+    def _room(self) -> int:
+        """How many positions the longest piece leaves: a token a character, and its frames."""
+        longest = LONGEST_PIECE + 8 + frame_budget("x" * LONGEST_PIECE)
+        return self.model.config.backbone.positions - longest
+
+    def _read(self, rows: Rows, after: Prefix | None = None) -> Prefix:
+        reading = Remembering(self.model, rows, after)
+        while self.worker.run(lambda: reading.read(ROWS_AT_ONCE)).result():
+            pass
+        return reading.prefix
+
+    def _clip_rows(self, persona: Persona) -> Rows:
+        return clip_rows(
+            self.codec,
+            self.tokenizer,
+            self.clips[persona.name],
+            speaker=persona.csm.speaker,
+            codebooks=self.model.config.codebooks,
+            rows=self._room,
         )
+
+    def utterance(
+        self, piece: str, voice: Voice, sampling: Sampling, *, frames: int | None = None
+    ) -> Utterance:
+        """Write a piece of text as the model reads it, after its voice.
+
+        + frames: the most it may take; the budget of its text holds too
+        """
+        budget = frame_budget(piece)
+        frames = budget if frames is None else min(frames, budget)
+        turn = Turn(voice.speaker, piece)
+        rows = prompt_rows(self.tokenizer, [turn], self.model.config.codebooks)
+        return Utterance(rows, sampling, frames, voice.prefix)
+
+    @property
+    def codes(self) -> int:
+        """How many codes a codebook has: the largest `top_k`."""
+        return self.model.config.codes
 
 
 def load_model(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from service.csm import (
     NotFiniteError,
     PromptTooLongError,
+    Remembering,
     Rows,
     Sampling,
     TorchCSM,
@@ -94,6 +95,24 @@ def test_how_far_attention_reaches_decides_no_code(tiny: Pair) -> None:
     with torch.inference_mode():
         full = [tiny.model.step(state, batch=1)[0].clone() for _ in range(8)]
     assert torch.equal(torch.stack(full), spoken(tiny, rows, frames=8))
+
+
+@pytest.mark.parametrize("count", [1, 7, 1_000])
+def test_a_prompt_that_is_read_little_by_little_is_read_the_same(tiny: Pair, count: int) -> None:
+    persona, before = rows_of(tiny, PERSONA), rows_of(tiny, Turn(1, "Said before.", CLIP))
+    whole = remember(tiny.model, persona + before)
+    reading = Remembering(tiny.model, before, after=remember(tiny.model, persona))
+    while reading.read(count):
+        pass
+    torch.testing.assert_close(reading.prefix.keys, whole.keys, rtol=0, atol=1e-4)
+    torch.testing.assert_close(reading.prefix.values, whole.values, rtol=0, atol=1e-4)
+
+
+def test_reading_nothing_more_changes_nothing(tiny: Pair) -> None:
+    prefix = remember(tiny.model, rows_of(tiny, PERSONA))
+    reading = Remembering(tiny.model, rows_of(tiny), after=prefix)
+    assert not reading.read(64)
+    assert torch.equal(reading.prefix.keys, prefix.keys)
 
 
 @torch.inference_mode()
