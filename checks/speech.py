@@ -29,7 +29,8 @@ RATES = (24000, 16000, 44100)
 Maya's client A asks for, and one that is no simple ratio of the default."""
 
 CONCURRENCY = 4
-"""Requests at a time: an eighth of the service's default queue, so that others still get in."""
+"""Requests at a time: an eighth of the service's default queue, so that others still get in. A
+service that speaks slower than sound is asked for one thing at a time, as a listener would."""
 
 _LOG_HINT = "Look into the service's log: docker logs <container>."
 
@@ -51,7 +52,8 @@ class _Outcome:
 
 async def check(client: Client, health: Health) -> list[Result]:
     """Let every persona speak, and hold the engines that spoke against `health`."""
-    permits = asyncio.Semaphore(CONCURRENCY)
+    factor = (health.form and health.form.real_time_factor) or 0.0
+    permits = asyncio.Semaphore(CONCURRENCY if factor <= 1 else 1)
 
     async def spoken(case: _Case) -> _Outcome:
         async with permits:

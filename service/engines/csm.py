@@ -224,8 +224,12 @@ class _Take:
 
     def is_good(self, piece: str) -> bool:
         """Tell whether it came to an end by itself, and is long enough for its text."""
+        return self.ending in GOOD_ENDINGS and self.is_long_enough(piece)
+
+    def is_long_enough(self, piece: str) -> bool:
+        """Tell whether the piece could have been said in it."""
         shortest = max(SHORTEST_PIECE, SHORTEST_CHARACTER * len(piece))
-        return self.ending in GOOD_ENDINGS and self.samples >= shortest * SAMPLE_RATE
+        return self.samples >= shortest * SAMPLE_RATE
 
 
 @dataclass(frozen=True)
@@ -251,7 +255,10 @@ class _Speaking:
                     yield block
 
     async def _piece(self, piece: str, seeds: Iterator[int]) -> AsyncGenerator[Samples]:
-        """Speak a piece, and a second time if it went wrong and nothing of it has been sent."""
+        """Speak a piece, and a second time if it went wrong and nothing of it has been sent.
+
+        A model that is slower than sound says again only what came out too short.
+        """
         best = _Take()
         for sampling in (self._sampling(next(seeds)), self._sampling(next(seeds), again=True)):
             take = _Take()
@@ -267,6 +274,9 @@ class _Speaking:
             if best.is_good(piece):
                 break
             logger.info("a piece of %d characters went wrong: %s", len(piece), take.ending)
+            if best.is_long_enough(piece) and self.model.report.real_time_factor > 1:
+                # Where sound takes longer to make than to hear, it would double a long wait.
+                break
         if not best.samples:
             raise EngineError(f"the model said nothing for {len(piece)} characters, twice")
         for block in best.blocks:

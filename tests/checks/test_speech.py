@@ -1,4 +1,5 @@
 import json
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,8 +13,10 @@ from tests.checks.fake_service import (
     LOADING,
     OFFLINE,
     Act,
+    Exchange,
     FakeService,
     Samples,
+    answer_speech,
     spoken,
     wave_file,
 )
@@ -36,6 +39,26 @@ async def test_every_persona_and_for_the_first_other_rates_are_asked_for(
         ("maya", 16000),
         ("maya", 44100),
     }
+
+
+@pytest.mark.parametrize(("factor", "at_once"), [(0.5, 4), (2.5, 1)])
+async def test_a_voice_that_is_slower_than_sound_is_asked_for_one_thing_at_a_time(
+    fake: FakeService, checked: Checked, factor: float, at_once: int
+) -> None:
+    together, speaking, most = threading.Barrier(at_once), set[int](), 0
+
+    def speak(exchange: Exchange) -> None:
+        nonlocal most
+        speaking.add(id(exchange))
+        together.wait(timeout=10)
+        most = max(most, len(speaking))
+        speaking.discard(id(exchange))
+        answer_speech(exchange, "csm")
+
+    fake.health = HEALTHY | {"real_time_factor": factor}
+    fake.acts["speech"] = speak
+    assert (await checked("speech")).verdict is Verdict.MET
+    assert most == at_once
 
 
 async def test_no_answer_is_taken_from_a_cache(fake: FakeService, checked: Checked) -> None:
