@@ -149,6 +149,11 @@ class Client:
         shown = printable(foreign)
         return shown if len(shown) <= _QUOTE_LENGTH else shown[:_QUOTE_LENGTH] + "…"
 
+    @property
+    def seconds_left(self) -> float:
+        """How much of the time of the whole run is left."""
+        return self._deadline - time.monotonic()
+
     async def _exchange(
         self,
         method: str,
@@ -157,7 +162,7 @@ class Client:
         headers: Sequence[tuple[bytes, bytes]] = (),
         body: bytes | None = None,
     ) -> Answer:
-        seconds = min(limit or self.time_limit, self.time_limit, self._deadline - time.monotonic())
+        seconds = min(limit or self.time_limit, self.time_limit, self.seconds_left)
         if seconds <= 0:
             raise TimeSpentError(
                 f"not tried: the {RUN_FACTOR * self.time_limit:g} s of a whole run are spent",

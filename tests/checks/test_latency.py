@@ -298,6 +298,22 @@ async def test_what_was_measured_before_the_time_of_the_run_was_spent_is_reporte
     assert "requests measured: 2 of 9, for want of time" in report.results[0].detail
 
 
+async def test_where_there_is_time_for_one_answer_only_it_is_measured(
+    fake: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [time.monotonic()]
+
+    def speak(exchange: Exchange) -> None:
+        now[0] += 70  # of the 120 s of a run
+        answer_speech(exchange, fake.engine)
+
+    monkeypatch.setattr("checks.client.time", SimpleNamespace(monotonic=lambda: now[0]))
+    fake.acts["speech"] = speak
+    report = await latency_report(fake, requests=3)
+    assert report.verdict is Verdict.MET
+    assert "requests measured: 1 of 3, for want of time" in report.results[0].detail
+
+
 async def test_the_basic_voice_is_measured_like_any_other(fake: FakeService) -> None:
     fake.health, fake.engine = dict(BASIC), "basic"
     assert (await latency_report(fake)).verdict is Verdict.MET
