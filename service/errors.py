@@ -13,7 +13,8 @@ SesameError
 │   ├── TextEmptyError
 │   ├── TextTooLongError
 │   ├── VoiceUnknownError
-│   └── AudioTooLongError
+│   ├── AudioTooLongError
+│   └── LoopError          the request has come back to us
 ├── ClientLeftError           nobody waits for the answer any more
 ├── ClientStalledError        somebody is there and does not read the answer
 ├── SpeechError          the request was good, and no speech came of it
@@ -35,6 +36,7 @@ __all__ = [
     "DeadlineError",
     "EngineError",
     "FieldError",
+    "LoopError",
     "NotJsonError",
     "RequestError",
     "RungError",
@@ -103,6 +105,10 @@ class AudioTooLongError(RequestError):
     """The answer would be longer than one request may ask for."""
 
 
+class LoopError(RequestError):
+    """The request has come back to us through our own primary voice."""
+
+
 class ClientLeftError(SesameError):
     """The client closed the connection before it had its answer."""
 
@@ -132,9 +138,26 @@ class SpeechCutOffError(SpeechError):
 
 
 class RungError(SesameError):
-    """One rung failed. `outcome` is the word for it in `X-Speech-Attempts`."""
+    """One rung failed. Its words never hold request text, a key or the body of an answer.
 
-    outcome = "failed"
+    + failure: its class, a name of `service.engines.failures.FAILURES`
+    + outcome: the word for it in `X-Speech-Attempts`; by default the name of its class
+    + retry_after: seconds from now after which the rung may be asked again, where it said so
+    """
+
+    def __init__(
+        self,
+        message: str,
+        hint: str = "",
+        *,
+        failure: str = "failed",
+        outcome: str = "",
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, hint)
+        self.failure = failure
+        self.outcome = outcome or failure
+        self.retry_after = retry_after
 
 
 class EngineError(RungError):
@@ -145,5 +168,4 @@ class AudioError(RungError):
     """The engine handed over something that is not speech: silence, NaN, far too loud."""
 
     def __init__(self, message: str, outcome: str) -> None:
-        super().__init__(message)
-        self.outcome = outcome
+        super().__init__(message, failure="bad_audio", outcome=outcome)

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 
 from service.audio import Samples
-from service.engines.engine import EngineState, SpeechRequest
+from service.engines.engine import EngineState, Finding, SpeechRequest
 from service.errors import EngineError
 from service.voices import Persona
 
@@ -17,13 +17,28 @@ class Absent:
     """
 
     permits = 1
+    reserve_seconds = 0.0
+    host = None
 
     def __init__(self, name: str, reason: str) -> None:
         self.name = name
         self.state = EngineState("off", reason)
 
+    def speaks_for(self, persona: Persona) -> bool:
+        """Nobody's voice is there."""
+        del persona
+        return False
+
     def substitution(self, persona: Persona) -> None:
         """Nothing stands in: it never speaks."""
+
+    async def probe(self) -> None:
+        """Raise EngineError with the reason."""
+        raise EngineError(self.state.reason or "it is not there")
+
+    async def look(self) -> Finding:
+        """Say what is missing."""
+        return Finding("off", self.state.reason or "it is not there")
 
     async def start(self) -> None:
         """Nothing to start."""

@@ -17,7 +17,7 @@ from typing import cast
 import numpy as np
 
 from service.audio import SAMPLE_RATE, Converter, Samples, is_silent, silence
-from service.engines.engine import EngineState, SpeechRequest
+from service.engines.engine import EngineState, Finding, SpeechRequest, finding_of
 from service.errors import EngineError
 from service.text import Pause
 from service.voices import BasicVoiceTable, Persona
@@ -55,6 +55,8 @@ class BasicVoice:
 
     name = "basic"
     permits = 4
+    reserve_seconds = 0.5
+    host = None
 
     def __init__(self, personas: Iterable[Persona], command: str = COMMAND) -> None:
         self._personas = tuple(personas)
@@ -68,9 +70,24 @@ class BasicVoice:
         """What the last self-test observed."""
         return self._state
 
+    def speaks_for(self, persona: Persona) -> bool:
+        """Every persona has a table for it."""
+        del persona
+        return True
+
     def substitution(self, persona: Persona) -> str:
         """Name the espeak-ng voice: the basic voice is never the persona's own."""
         return f"espeak-ng:{persona.basic.voice}"
+
+    async def probe(self) -> None:
+        """Speak a word with each persona."""
+        await self._observe()
+        if self._state.name != "ready":
+            raise EngineError(self._state.reason or "it does not speak")
+
+    async def look(self) -> Finding:
+        """Say what the last self-test observed."""
+        return finding_of(self._state)
 
     async def start(self) -> None:
         """Speak a word with each persona, keep what was observed, and go on observing."""

@@ -34,10 +34,10 @@ from service.csm import (
     Voice,
 )
 from service.engines.csm_model import AnyPrecision, CsmModel, load_model, streams_on
-from service.engines.engine import EngineState, SpeechRequest
+from service.engines.engine import EngineState, Finding, SpeechRequest, finding_of
 from service.engines.snapshot import Snapshot
 from service.errors import AudioError, EngineError, SettingsError
-from service.text import Pause, Segment
+from service.text import Pause, Segment, Words
 from service.text.normalise import normalise
 from service.text.sentences import FIRST_PIECE, LONGEST_PIECE, pieces
 from service.voices import Persona, Personas
@@ -52,6 +52,9 @@ STILL_SECONDS = 10.0
 WATCH_PAUSE = 1.0  # seconds between two looks of the watchdog
 LAST_WORDS = 1.0  # seconds in which running answers are cut off before the process ends
 ENDED_BY_WATCHDOG = 70  # exit code: an internal software error (sysexits.h)
+
+PROBE_TEXT = "One, two."
+PROBE_SECONDS = 0.5  # of audio
 
 SIGN_OF_LIFE = 1.0  # seconds between two, where a whole answer waits
 SECOND_TEMPERATURE = 0.6
@@ -77,6 +80,8 @@ class CsmVoice:
     """
 
     name = "csm"
+    reserve_seconds = 1.0
+    host = None
 
     def __init__(
         self,
@@ -109,8 +114,26 @@ class CsmVoice:
         """What was last observed."""
         return self._state
 
+    def speaks_for(self, persona: Persona) -> bool:
+        """Every persona has a clip, or the model is not loaded."""
+        del persona
+        return True
+
     def substitution(self, persona: Persona) -> None:
         """Nothing stands in: it is the persona's own voice."""
+
+    async def probe(self) -> None:
+        """Speak a few words as the first persona."""
+        words = SpeechRequest(
+            (Words(PROBE_TEXT),), self._personas[0], longest_seconds=PROBE_SECONDS
+        )
+        async with aclosing(self.speak(words)) as blocks:
+            if not sum([block.size async for block in blocks]):
+                raise EngineError("the model said nothing")
+
+    async def look(self) -> Finding:
+        """Say whether the model is loaded."""
+        return finding_of(self._state)
 
     async def start(self) -> None:
         """Begin to load; the state tells how far it is."""

@@ -1,14 +1,25 @@
 """What a rung is: the one interface between the chain and whatever speaks."""
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal, Protocol
 
 from service.audio import Samples
 from service.text import Segment
 from service.voices import Persona
 
-__all__ = ["ContextTurn", "Engine", "EngineState", "ModelReport", "SpeechRequest"]
+__all__ = [
+    "ContextTurn",
+    "Engine",
+    "EngineState",
+    "Finding",
+    "ModelReport",
+    "Quota",
+    "Remark",
+    "SpeechRequest",
+    "finding_of",
+]
 
 
 @dataclass(frozen=True)
@@ -23,6 +34,16 @@ class ContextTurn:
     samples: Samples
 
 
+@dataclass
+class Remark:
+    """What an engine learns while it speaks, and says before its first block.
+
+    + substitution: the voice that stands in for the persona, where only the answer tells
+    """
+
+    substitution: str | None = None
+
+
 @dataclass(frozen=True)
 class SpeechRequest:
     """What is to be said, and as whom. Tempo, rate and container are applied after the engine.
@@ -31,6 +52,8 @@ class SpeechRequest:
     + longest_seconds: of audio; what would be longer ends there. None: as long as the text takes
     + context: turns before this one, oldest first
     + whole: nothing is sent before all is spoken, so an engine may try a piece again
+    + via: the instances of this service that the request has come through, ours included
+    + remark: one for each try of each rung
     """
 
     segments: tuple[Segment, ...]
@@ -41,6 +64,8 @@ class SpeechRequest:
     longest_seconds: float | None = None
     context: tuple[ContextTurn, ...] = ()
     whole: bool = False
+    via: tuple[str, ...] = ()
+    remark: Remark = field(default_factory=Remark)
 
 
 @dataclass(frozen=True)
@@ -71,6 +96,50 @@ class EngineState:
     model: ModelReport | None = None
 
 
+@dataclass(frozen=True)
+class Quota:
+    """What an account may still spend.
+
+    + used, limit: characters; None where the account does not tell
+    + resets_at: when `used` starts anew
+    """
+
+    used: int | None = None
+    limit: int | None = None
+    resets_at: datetime | None = None
+
+    @property
+    def left(self) -> int | None:
+        """How many characters are left."""
+        return None if self.used is None or self.limit is None else self.limit - self.used
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a look at a rung's configuration found, without a character spent.
+
+    ready: it would speak; narrow: its key may speak, and not be asked about more; invalid: it can
+    never speak as it is set; unreachable: nobody can tell now; off: it is not to speak.
+
+    + detail: what was found, in a line; + next_step: what to do, empty where nothing is
+    """
+
+    name: Literal["ready", "narrow", "invalid", "unreachable", "off"]
+    detail: str
+    next_step: str = ""
+    quota: Quota | None = None
+
+
+def finding_of(state: EngineState) -> Finding:
+    """Give what an engine on this host has to say: what it was last observed to do."""
+    if state.name == "ready":
+        return Finding("ready", state.model.name if state.model else "it spoke when last tried")
+    if state.name == "loading":
+        return Finding("unreachable", state.reason or "it is being loaded", "wait, and look again")
+    name: Literal["off", "invalid"] = "off" if state.name == "off" else "invalid"
+    return Finding(name, state.reason or "it failed when last tried")
+
+
 class Engine(Protocol):
     """One rung."""
 
@@ -83,11 +152,31 @@ class Engine(Protocol):
         """How many requests it speaks at once; the chain keeps the rest waiting."""
 
     @property
+    def reserve_seconds(self) -> float:
+        """What it needs from request to first audio on a good day; rungs before it leave that."""
+
+    @property
+    def host(self) -> str | None:
+        """The host to which it sends text; None when text stays here."""
+
+    @property
     def state(self) -> EngineState:
         """What was last observed; answers at once."""
 
+    def speaks_for(self, persona: Persona) -> bool:
+        """Tell whether it has a voice for a persona, or a stand-in that is allowed."""
+
     def substitution(self, persona: Persona) -> str | None:
         """Name the voice that stands in for the persona; None when it is the persona's own."""
+
+    async def probe(self) -> None:
+        """Find out whether it would speak now, with a fixed text or a call that costs nothing.
+
+        Raises RungError.
+        """
+
+    async def look(self) -> Finding:
+        """Look at its configuration without spending a character. Never raises RungError."""
 
     async def start(self) -> None:
         """Get ready, or find out why not and keep that as the state. Called once, before speak."""
@@ -100,5 +189,5 @@ class Engine(Protocol):
 
         A block of no samples says that work goes on where a whole piece is held back.
 
-        Raises EngineError. Closing or cancelling it ends the work before it returns.
+        Raises RungError. Closing or cancelling it ends the work before it returns.
         """

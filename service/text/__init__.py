@@ -4,6 +4,6 @@ normalise.py and sentences.py prepare words for a speech model. They are importe
 a model runs: what they need is not in the image that has none.
 """
 
-from service.text.markup import LONGEST_PAUSE, LONGEST_TEXT, Pause, Segment, Words, segments
+from service.text.markup import LONGEST_PAUSE, LONGEST_TEXT, Pause, Segment, Words, prose, segments
 
-__all__ = ["LONGEST_PAUSE", "LONGEST_TEXT", "Pause", "Segment", "Words", "segments"]
+__all__ = ["LONGEST_PAUSE", "LONGEST_TEXT", "Pause", "Segment", "Words", "prose", "segments"]

@@ -3,13 +3,13 @@
 import html
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from service.errors import TextEmptyError, TextTooLongError
 from service.text.markdown import plain
 
-__all__ = ["LONGEST_PAUSE", "LONGEST_TEXT", "Pause", "Segment", "Words", "segments"]
+__all__ = ["LONGEST_PAUSE", "LONGEST_TEXT", "Pause", "Segment", "Words", "prose", "segments"]
 
 LONGEST_TEXT = 5_000  # characters after trimming
 LONGEST_PAUSE = 3.0  # seconds
@@ -96,6 +96,12 @@ def segments(text: str) -> tuple[Segment, ...]:
             "text holds nothing that can be spoken", "send at least one letter or digit"
         )
     return found
+
+
+def prose(spoken: Iterable[Segment]) -> str:
+    """Write segments as one text, for a voice elsewhere; a pause in it becomes an ellipsis."""
+    words = [segment.text for segment in spoken if isinstance(segment, Words)]
+    return " … ".join(words)
 
 
 def _interpret(text: str) -> str:

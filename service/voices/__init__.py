@@ -18,8 +18,11 @@ __all__ = [
     "DEFAULT_PERSONA",
     "BasicVoiceTable",
     "CsmVoiceTable",
+    "ElevenLabsVoiceTable",
+    "HuggingFaceVoiceTable",
     "Persona",
     "Personas",
+    "RemoteVoiceTable",
     "load_personas",
 ]
 
@@ -59,6 +62,35 @@ class CsmVoiceTable(BaseModel):
     top_k: Annotated[int, Field(ge=1, le=2051)] = 50
 
 
+class HuggingFaceVoiceTable(BaseModel):
+    """Who stands in at Hugging Face: the table `[huggingface]`. Its names are the model's own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    voice: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+
+
+class ElevenLabsVoiceTable(BaseModel):
+    """Who stands in at ElevenLabs: the table `[elevenlabs]`.
+
+    + voice_id: as their voice library shows it; + name: for people
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # Their client does not encode it: nothing else may come into a URL.
+    voice_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{20}$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}$")]
+
+
+class RemoteVoiceTable(BaseModel):
+    """What a remote server calls the persona: the table `[remote]`; by default as we do."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    voice: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+
 class Persona(BaseModel):
     """One voice of the house or of the operator, however it is spoken."""
 
@@ -69,6 +101,9 @@ class Persona(BaseModel):
     aliases: tuple[str, ...] = ()
     basic: BasicVoiceTable
     csm: CsmVoiceTable
+    huggingface: HuggingFaceVoiceTable | None = None
+    elevenlabs: ElevenLabsVoiceTable | None = None
+    remote: RemoteVoiceTable | None = None
     folder: Path | None = None
     """Where the clip lies; None for the house's own, whose clips come with the model."""
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 import numpy as np
 
 from service.audio import SAMPLE_RATE, Samples
-from service.engines.engine import EngineState, SpeechRequest
+from service.engines.engine import EngineState, Finding, SpeechRequest, finding_of
 from service.errors import EngineError
 from service.text import Words
 from service.voices import Persona
@@ -33,7 +33,11 @@ class Rung:
     ) -> None:
         self.name = name
         self.permits = permits
+        self.reserve_seconds = 0.0
+        self.host: str | None = None
         self.state = state or EngineState("ready")
+        self.probes = 0
+        self.mended = False
         self.asked = 0
         self.speaking = threading.Event()
         self.ended = threading.Event()
@@ -44,6 +48,18 @@ class Rung:
     def substitution(self, persona: Persona) -> str | None:
         del persona
         return None
+
+    def speaks_for(self, persona: Persona) -> bool:
+        del persona
+        return True
+
+    async def probe(self) -> None:
+        self.probes += 1
+        if self._error is not None and not self.mended:
+            raise self._error
+
+    async def look(self) -> Finding:
+        return finding_of(self.state)
 
     async def start(self) -> None:
         pass
@@ -58,9 +74,9 @@ class Rung:
         try:
             for block in self._blocks:
                 yield block
-            if self._error is not None:
+            if self._error is not None and not self.mended:
                 raise self._error
-            if self._hangs:
+            if self._hangs and not self.mended:
                 await asyncio.Event().wait()
         finally:
             self.ended.set()
