@@ -7,13 +7,14 @@ import sys
 import uvicorn
 
 from service import __version__
-from service.app import build_engines, create_app
+from service.app import create_app
 from service.engines.absent import Absent
 from service.engines.engine import Engine
 from service.errors import SettingsError
 from service.logs import LOG_CONFIG
 from service.settings import ServiceSettings, read_settings
 from service.voices import load_personas
+from service.wiring import build_engines
 
 __all__ = ["main"]
 
@@ -61,18 +62,21 @@ def _parser() -> argparse.ArgumentParser:
 def _plan(settings: ServiceSettings) -> str:
     """Say in a few lines what the settings mean; never the key."""
     personas = load_personas(settings.voices_dir)
-    rungs = ", ".join(map(_rung, build_engines(settings, personas)))
+    rungs = build_engines(settings, personas, instance="")
+    hosts = sorted({rung.host for rung in rungs if rung.host is not None})
     lines = {
         "version": __version__,
         "mode": settings.mode,
-        "rungs": rungs or "none: SESAME_ENABLED=false",
+        "rungs": ", ".join(map(_rung, rungs)) or "none: SESAME_ENABLED=false",
+        "text goes": f"to {', '.join(hosts)}, if need be" if hosts else "nowhere: it stays here",
         "voices": ", ".join(personas),
         "bind": f"{settings.host}:{settings.port}",
         "server key": "required" if settings.server_key else "not required",
         "deadline": f"{settings.deadline_seconds:g} s to the first audio, "
         f"then {settings.stall_seconds:g} s between blocks",
     }
-    return "".join(f"{name + ':':<12}{value}\n" for name, value in lines.items())
+    told = [f"{name + ':':<12}{value}\n" for name, value in lines.items()]
+    return "".join([*told, *(f"{'warning:':<12}{warning}\n" for warning in settings.warnings)])
 
 
 def _rung(rung: Engine) -> str:

@@ -1,8 +1,9 @@
-"""Wiring: settings to engines to chain to routes. It decides nothing about speech."""
+"""The application: settings to engines to chain to routes. It decides nothing about speech."""
 
+import logging
+import uuid
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from importlib.util import find_spec
+from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Security
 from fastapi.params import Depends
@@ -13,52 +14,16 @@ from starlette.types import ASGIApp
 from service import __version__
 from service.api import operations, refusals, sesame
 from service.api.borders import BodyLimit, CurlType, RequestLog, ServerKey
-from service.engines.absent import Absent
-from service.engines.basic import BasicVoice
 from service.engines.chain import Chain
 from service.engines.engine import Engine
-from service.engines.snapshot import find_snapshot
-from service.errors import EngineError, SettingsError
+from service.metrics import Metrics
 from service.settings import ServiceSettings
-from service.voices import Personas, load_personas
+from service.voices import load_personas
+from service.wiring import build_engines
 
-__all__ = ["build_engines", "create_app"]
+__all__ = ["create_app"]
 
-
-def build_engines(settings: ServiceSettings, personas: Personas) -> list[Engine]:
-    """Give the rungs that the settings ask for, in the order in which they are tried.
-
-    Raises SettingsError when none of them could ever speak, or an operator's clip is unusable.
-    """
-    rungs: list[Engine] = []
-    if settings.enabled and settings.model:
-        rungs.append(_csm(settings, personas))
-    if settings.enabled and settings.basic_voice:
-        rungs.append(BasicVoice(personas.values()))
-    if rungs and all(isinstance(rung, Absent) for rung in rungs):
-        raise SettingsError(
-            f"no rung could ever speak: csm: {rungs[0].state.reason}; mend that, or set"
-            " SESAME_BASIC_VOICE=true"
-        )
-    return rungs
-
-
-def _csm(settings: ServiceSettings, personas: Personas) -> Engine:
-    try:
-        snapshot = find_snapshot(settings.model, settings.model_revision, settings.hf_home)
-    except EngineError as error:
-        return Absent("csm", f"{error}; {error.hint}")
-    if find_spec("torch") is None:
-        return Absent("csm", "this image has no PyTorch; deploy with a model, which brings it")
-    from service.engines.csm import CsmVoice  # noqa: PLC0415 (the light image has no torch)
-
-    return CsmVoice(
-        snapshot,
-        personas,
-        device=settings.device,
-        precision=settings.precision,
-        streams=settings.max_streams,
-    )
+logger = logging.getLogger(__name__)
 
 
 def create_app(settings: ServiceSettings, engines: Sequence[Engine] | None = None) -> ASGIApp:
@@ -67,20 +32,23 @@ def create_app(settings: ServiceSettings, engines: Sequence[Engine] | None = Non
     + engines: the rungs; by default those that the settings ask for
     """
     personas = load_personas(settings.voices_dir)
-    rungs = build_engines(settings, personas) if engines is None else engines
+    instance = uuid.uuid4().hex
+    metrics = Metrics()
     chain = Chain(
-        rungs,
+        build_engines(settings, personas, instance) if engines is None else engines,
         deadline_seconds=settings.deadline_seconds,
         stall_seconds=settings.stall_seconds,
+        metrics=metrics,
     )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        async with AsyncExitStack() as running:
-            for rung in rungs:
-                running.push_async_callback(rung.stop)
-                await rung.start()
+        _say_who_may_receive_text(chain, settings)
+        try:
+            await chain.start()
             yield
+        finally:
+            await chain.stop()
 
     app = FastAPI(
         title="Sesame",
@@ -93,15 +61,23 @@ def create_app(settings: ServiceSettings, engines: Sequence[Engine] | None = Non
         redirect_slashes=False,
     )
     refusals.install(app)
-    app.include_router(
-        operations.routes(chain, personas, enabled=settings.enabled, mode=settings.mode)
-    )
+    app.include_router(operations.routes(chain, personas, metrics, settings))
     app.include_router(
         sesame.routes(chain, personas, enabled=settings.enabled),
         dependencies=_documented_keys(settings),
     )
     # Outside the app, so that the answer to a defect has an id and a log line too.
     return RequestLog(app)
+
+
+def _say_who_may_receive_text(chain: Chain, settings: ServiceSettings) -> None:
+    hosts = sorted({rung.host for rung in chain.rungs if rung.host is not None})
+    if hosts:
+        logger.warning("text may be sent to: %s", ", ".join(hosts))
+    else:
+        logger.info("no text leaves this host")
+    for warning in settings.warnings:
+        logger.warning("%s", warning)
 
 
 def _borders(settings: ServiceSettings) -> list[Middleware]:

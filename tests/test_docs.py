@@ -60,7 +60,7 @@ def test_every_variable_of_the_service_is_documented_with_its_default() -> None:
     for name, field in ServiceSettings.model_fields.items():
         plain = str(field.default).lower().removesuffix(".0")
         default = NONE if field.default is None else f"`{plain}`"
-        assert rows[variable(name)][0] == default, name
+        assert rows[variable(name)][0].lower() == default, name
 
 
 def test_no_setting_is_documented_that_does_not_exist() -> None:

@@ -4,6 +4,7 @@ It reports what was last observed and never asks an engine anything.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +15,8 @@ from starlette.responses import Response
 from service import __version__
 from service.engines.chain import Chain
 from service.engines.engine import Engine, ModelReport
+from service.metrics import CONTENT_TYPE, Metrics
+from service.settings import ServiceSettings
 from service.voices import Personas
 
 __all__ = ["Health", "routes"]
@@ -30,7 +33,7 @@ class EngineReport(BaseModel):
     """One rung as last observed."""
 
     name: str
-    state: Literal["ready", "loading", "open", "off"]
+    state: Literal["ready", "loading", "open", "latched", "off"]
     reason: str | None = None
 
 
@@ -51,6 +54,8 @@ class Health(BaseModel):
     uptime_seconds: float
     voices: list[str]
     engines: list[EngineReport]
+    warnings: list[str] = []
+    """Settings that cannot do what they seem to be for."""
 
 
 class Alive(BaseModel):
@@ -79,19 +84,21 @@ class Standing:
 
 STANDINGS = {
     "csm": Standing(200, "healthy", Badge(icon="🟢", label="Sesame Local"), model_loaded=True),
+    "remote": Standing(200, "healthy", Badge(icon="🔵", label="Sesame API"), model_loaded=True),
+    "huggingface": Standing(200, "degraded", Badge(icon="🟠", label="Hugging Face")),
+    "elevenlabs": Standing(200, "degraded", Badge(icon="🟠", label="ElevenLabs")),
     "basic": Standing(200, "degraded", Badge(icon="🟠", label="Basic Voice")),
 }
 LOADING = Standing(503, "loading", Badge(icon="🔴", label="Voice Offline"))
 SILENT = Standing(503, "offline", Badge(icon="🔴", label="Voice Offline"))
 
 
-def routes(chain: Chain, personas: Personas, *, enabled: bool, mode: str) -> APIRouter:
-    """Give the routes of operations.
-
-    + enabled: whether the voice may speak at all
-    + mode: where the primary voice runs
-    """
+def routes(
+    chain: Chain, personas: Personas, metrics: Metrics, settings: ServiceSettings
+) -> APIRouter:
+    """Give the routes of operations."""
     router = APIRouter(tags=["operations"])
+    enabled = settings.enabled
     started = time.monotonic()
 
     @router.get(
@@ -109,7 +116,7 @@ def routes(chain: Chain, personas: Personas, *, enabled: bool, mode: str) -> API
         return Health(
             status=standing.status,
             model_loaded=standing.model_loaded,
-            mode=mode,
+            mode=settings.mode,
             engine=speaker.name if speaker else None,
             badge=standing.badge,
             device=model.device if model else None,
@@ -118,7 +125,7 @@ def routes(chain: Chain, personas: Personas, *, enabled: bool, mode: str) -> API
             uptime_seconds=round(time.monotonic() - started, 1),
             voices=list(personas),
             engines=_engine_reports(chain),
-            **_details(model, loading),
+            **_details(model, loading, settings.warnings),
         )
 
     # Apart from readiness: a voice that cannot speak is not mended by killing the process.
@@ -138,12 +145,26 @@ def routes(chain: Chain, personas: Personas, *, enabled: bool, mode: str) -> API
             return Readiness(ready=False, engine=None, reason=_why_silent(chain, enabled=enabled))
         return Readiness(ready=True, engine=speaker.name, reason=None)
 
+    @router.get(
+        "/metrics",
+        summary="Tell what was counted, in Prometheus' form",
+        response_class=Response,
+        responses={200: {"content": {CONTENT_TYPE: {"schema": {"type": "string"}}}}},
+    )
+    async def exposition() -> Response:
+        states = ((name, breaker.state) for name, breaker in chain.breakers.items())
+        return Response(metrics.exposition(states), media_type=CONTENT_TYPE)
+
     return router
 
 
-def _details(model: ModelReport | None, loading: Engine | None) -> dict[str, Any]:
+def _details(
+    model: ModelReport | None, loading: Engine | None, warnings: Sequence[str]
+) -> dict[str, Any]:
     """Give what health says only where there is something to say."""
     details: dict[str, Any] = {}
+    if warnings:
+        details["warnings"] = list(warnings)
     if loading is not None:
         details["progress"] = loading.state.reason
     if model is not None:
@@ -153,16 +174,19 @@ def _details(model: ModelReport | None, loading: Engine | None) -> dict[str, Any
 
 
 def _engine_reports(chain: Chain) -> list[EngineReport]:
-    states = ((rung.name, rung.state) for rung in chain.rungs)
-    return [
-        EngineReport(name=name, state=state.name, reason=state.reason)
-        if state.reason
-        else EngineReport(name=name, state=state.name)
-        for name, state in states
-    ]
+    return [EngineReport(**_report(chain, rung)) for rung in chain.rungs]
+
+
+def _report(chain: Chain, rung: Engine) -> dict[str, Any]:
+    breaker = chain.breakers[rung.name]
+    told = {"name": rung.name, "state": rung.state.name, "reason": rung.state.reason}
+    if rung.state.name == "ready" and breaker.state != "closed":
+        told["state"] = "latched" if breaker.state == "latched" else "open"
+        told["reason"] = breaker.reason
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def _why_silent(chain: Chain, *, enabled: bool) -> str:
     if not enabled:
         return "SESAME_ENABLED=false"
-    return "; ".join(f"{rung.name}: {rung.state.reason}" for rung in chain.rungs)
+    return "; ".join(f"{one.name}: {one.reason}" for one in _engine_reports(chain))

@@ -17,7 +17,7 @@ from service.api.conversation import MOST_TURNS, Turn, read_turns
 from service.api.presence import while_present
 from service.api.refusals import documented
 from service.api.streaming import Beginning, StreamedAnswer
-from service.audio import SAMPLE_RATE, Converter, to_pcm16, wav_header
+from service.audio import SAMPLE_RATE, Converter, Samples, to_pcm16, wav_header
 from service.engines.chain import Chain, Speech
 from service.engines.engine import SpeechRequest
 from service.errors import AudioTooLongError, ContentTypeError, VoiceOfflineError
@@ -224,10 +224,9 @@ async def _pcm(speech: Speech, asked: GenerateRequest) -> AsyncGenerator[bytes]:
 
     Raises AudioTooLongError before more than LONGEST_AUDIO of it is given.
     """
-    converter = Converter(SAMPLE_RATE, asked.sample_rate, asked.speed)
     left = LONGEST_AUDIO * asked.sample_rate * 2  # bytes
-    async for block in speech.blocks:
-        piece = to_pcm16(converter.convert(block))
+    async for block in _converted(speech, asked):
+        piece = to_pcm16(block)
         left -= len(piece)
         if left < 0:
             raise AudioTooLongError(
@@ -235,7 +234,13 @@ async def _pcm(speech: Speech, asked: GenerateRequest) -> AsyncGenerator[bytes]:
                 "send the text in several requests, or raise the speed",
             )
         yield piece
-    yield to_pcm16(converter.flush())
+
+
+async def _converted(speech: Speech, asked: GenerateRequest) -> AsyncGenerator[Samples]:
+    converter = Converter(SAMPLE_RATE, asked.sample_rate, asked.speed)
+    async for block in speech.blocks:
+        yield converter.convert(block)
+    yield converter.flush()
 
 
 def _note_speech(scope: Scope, speech: Speech) -> None:

@@ -49,9 +49,11 @@ class Breaker:
         return self._state
 
     @property
-    def probe_at(self) -> float | None:
-        """When a probe is due, by the clock; None where none is."""
-        return self._until if self._needs_probe else None
+    def probe_in(self) -> float | None:
+        """Seconds until a probe is due; None where none is."""
+        if not self._needs_probe or self._until is None:
+            return None
+        return max(0.0, self._until - self._clock())
 
     @property
     def opens_in(self) -> float | None:
@@ -95,6 +97,14 @@ class Breaker:
         + retry_after: seconds that the rung named
         """
         self._in_flight -= 1
+        slow = seconds > SLOW
+        self._count(failure, reason, OPENS_AT if slow else failure.weight, retry_after)
+
+    def broke_off(self, failure: Failure, reason: str) -> None:
+        """A call that `spoke` failed after all."""
+        self._count(failure, reason, failure.weight, None)
+
+    def _count(self, failure: Failure, reason: str, weight: int, retry_after: float | None) -> None:
         match failure.breaker:
             case "untouched":
                 return
@@ -104,10 +114,10 @@ class Breaker:
             case "latched":
                 self._shut("latched", reason, retry_after, probe=retry_after is not None)
             case "counted":
-                weight = max(failure.weight, OPENS_AT if seconds > SLOW else 1)
                 self._remember(weight)
                 self.reason = reason
-                if self._on_trial or self._worn():
+                # Calls that were under way when it opened change nothing more.
+                if self._state == "closed" and (self._on_trial or self._worn()):
                     self._open(reason)
 
     def begin_probe(self) -> None:

@@ -37,7 +37,6 @@ class Rung:
         self.host: str | None = None
         self.state = state or EngineState("ready")
         self.probes = 0
-        self.mended = False
         self.asked = 0
         self.speaking = threading.Event()
         self.ended = threading.Event()
@@ -55,7 +54,7 @@ class Rung:
 
     async def probe(self) -> None:
         self.probes += 1
-        if self._error is not None and not self.mended:
+        if self._error is not None:
             raise self._error
 
     async def look(self) -> Finding:
@@ -74,9 +73,9 @@ class Rung:
         try:
             for block in self._blocks:
                 yield block
-            if self._error is not None and not self.mended:
+            if self._error is not None:
                 raise self._error
-            if self._hangs and not self.mended:
+            if self._hangs:
                 await asyncio.Event().wait()
         finally:
             self.ended.set()

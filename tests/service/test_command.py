@@ -100,11 +100,33 @@ def test_an_operators_voice_that_cannot_be_used_is_refused(tmp_path: Path) -> No
     assert f"{tmp_path}/hal/voice.toml is missing" in checked.stderr
 
 
+def test_the_guides_option_3_is_explained_word_for_word() -> None:
+    refused = run(
+        SESAME_ENABLED="true",
+        SESAME_MODE="online",
+        SESAME_URL="https://api-inference.huggingface.co/models/facebook/blenderbot-1B-distill",
+        SESAME_API_KEY="hf_your_token_here",
+        SESAME_FALLBACK_ENABLED="true",
+    )
+    assert refused.returncode == 2
+    assert "api-inference.huggingface.co is retired" in refused.stderr
+    assert "blenderbot-1B-distill is a chat model" in refused.stderr
+    assert "set HF_TOKEN to the token" in refused.stderr
+    assert "hf_your_token_here" not in refused.stderr
+
+
+def test_the_plan_says_who_may_receive_text_and_what_cannot_work() -> None:
+    private = run("--check-settings")
+    assert "text goes:  nowhere: it stays here" in private.stdout
+    doubtful = run("--check-settings", SESAME_FALLBACK_ENABLED="true")
+    assert "warning:    SESAME_FALLBACK_ENABLED=true and no credential is given" in doubtful.stdout
+
+
 @pytest.mark.parametrize("arguments", [[], ["--check-settings"]])
 def test_settings_that_cannot_be_served_end_with_two_and_no_traceback(arguments: list[str]) -> None:
     refused = run(*arguments, SESAME_MODE="online")
     assert refused.returncode == 2
-    assert "SESAME_MODE=online: no remote rung exists yet" in refused.stderr
+    assert "SESAME_MODE=online without SESAME_URL" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 

@@ -252,11 +252,19 @@ def test_a_voice_that_breaks_off_never_looks_complete() -> None:
     assert (answer.status_code, answer.json()["code"]) == (503, "speech_cut_off")
 
 
-def test_an_endless_voice_is_refused() -> None:
-    rung = Rung(*[tone(60)] * 41)
+def test_an_endless_voice_is_broken_off() -> None:
+    rung = Rung(*[tone(10)] * 99)
     answer = answer_of(rung)
-    assert (answer.status_code, answer.json()["code"]) == (422, "audio_too_long")
+    assert (answer.status_code, answer.json()["code"]) == (503, "speech_cut_off")
+    assert answer.headers["x-speech-attempts"] == "basic=too_long"
     assert rung.ended.is_set()
+
+
+def test_audio_that_a_slow_tempo_makes_too_long_is_refused() -> None:
+    rung = Rung(*[tone(60)] * 11)
+    with serving(create_app(ServiceSettings(), [rung])) as client:
+        answer = client.post(ROUTE, json={"text": "word " * 500, "speed": 0.25})
+    assert (answer.status_code, answer.json()["code"]) == (422, "audio_too_long")
 
 
 def test_a_voice_that_is_switched_off_is_offline() -> None:
@@ -269,7 +277,7 @@ def test_a_voice_that_is_switched_off_is_offline() -> None:
 def test_the_log_tells_engine_lengths_and_times_but_not_the_text(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    app = create_app(ServiceSettings(), [Rung(tone())])
+    app = create_app(ServiceSettings(), [Rung(tone(1))])
     with caplog.at_level(logging.INFO), serving(app) as client:
         client.post(ROUTE, json={"text": "a secret of mine"})
     assert "engine=basic" in caplog.text

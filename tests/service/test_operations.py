@@ -181,7 +181,13 @@ def test_health_is_answered_while_a_long_text_is_spoken(voice: httpx.Client) -> 
 
 def test_the_document_describes_what_is_answered(voice: httpx.Client) -> None:
     document = voice.get("/openapi.json").json()
-    assert set(document["paths"]) == {"/health", "/livez", "/readyz", "/api/v1/generate"}
+    assert set(document["paths"]) == {
+        "/health",
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/api/v1/generate",
+    }
     generate = document["paths"]["/api/v1/generate"]["post"]
     assert set(generate["responses"]) == {"200", "400", "401", "413", "415", "422", "503", "504"}
     assert set(generate["responses"]["200"]["content"]) == {"audio/wav"}

@@ -1,3 +1,5 @@
+import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -85,7 +87,18 @@ def test_an_empty_secret_file_is_refused(secrets: Path) -> None:
         ("SESAME_PORT", "0", r"SESAME_PORT=0: .*greater than or equal to 1\. "),
         ("SESAME_PORT", "65536", r"SESAME_PORT=65536: .*less than or equal to 65535\. "),
         ("SESAME_ENABLED", "perhaps", r"SESAME_ENABLED=perhaps: .*boolean.* true or false\."),
-        ("SESAME_MODE", "online", "SESAME_MODE=online: no remote rung exists yet in this version"),
+        ("SESAME_MODE", "online", "SESAME_MODE=online without SESAME_URL: .* or SESAME_MODE=off"),
+        ("SESAME_HF_MODEL", "Kokoro", "SESAME_HF_MODEL=Kokoro: .*OWNER/NAME"),
+        ("SESAME_REMOTE_FORM", "soap", "SESAME_REMOTE_FORM=soap: .*'openai'"),
+        ("ELEVENLABS_VOICE_ID", "Sarah", "ELEVENLABS_VOICE_ID=Sarah: .*20 letters and digits"),
+        ("ELEVENLABS_API_KEY", "sk_ab cd", "ELEVENLABS_API_KEY: .*no header can carry"),
+        ("HF_TOKEN", "hf_ä", "HF_TOKEN: .*no header can carry"),
+        (
+            "SESAME_HUGGINGFACE_URL",
+            "https://api-inference.huggingface.co/models/a/b",
+            "SESAME_HUGGINGFACE_URL=.* is retired",
+        ),
+        ("ELEVENLABS_BASE_URL", "api.elevenlabs.io", "ELEVENLABS_BASE_URL=.*it is no URL of the"),
         ("SESAME_MODE", "of", "SESAME_MODE=of: .*'offline' or 'online'"),
         ("SESAME_DEVICE", "gpu", "SESAME_DEVICE=gpu: .*'auto', 'cuda' or 'cpu'"),
         ("SESAME_PRECISION", "int2", "SESAME_PRECISION=int2: .*'int8'"),
@@ -107,12 +120,90 @@ def test_a_value_that_cannot_be_served_is_refused_by_name(
         read_settings(secrets)
 
 
-@pytest.mark.parametrize("variable", ["SESAME_URL", "SESAME_API_KEY"])
-def test_the_variables_of_mayas_backend_are_ignored(
-    variable: str, secrets: Path, monkeypatch: pytest.MonkeyPatch
+def test_our_own_address_is_ignored_offline(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SESAME_URL", "http://localhost:8000/api/v1/generate")
+    monkeypatch.setenv("SESAME_API_KEY", "local")
+    settings = read_settings(secrets)
+    assert (settings.mode, settings.api_key, settings.warnings) == ("offline", None, ())
+
+
+@pytest.mark.parametrize(
+    ("url", "refusal"),
+    [
+        ("http://localhost:8000/api/v1/generate", "is our own address"),
+        ("http://127.0.0.1:8000", "is our own address"),
+        ("http://[::1]:8000", "is our own address"),
+        (f"http://{socket.gethostname()}:8000", "is our own address"),
+        ("https://api-inference.huggingface.co/models/a/b", "is retired.*router.huggingface.co"),
+        ("https://example.org/facebook/blenderbot-1B-distill", "is a chat model"),
+        ("sesame.example", "it is no URL of the form"),
+        ("ftp://sesame.example", "it is no URL of the form"),
+        ("http://sesame.example:port", "it is no URL: "),
+        ("https://maya:hunter2@sesame.example", "would show in logs"),
+    ],
+)
+def test_a_primary_that_cannot_work_is_refused_with_the_reason(
+    url: str, refusal: str, secrets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(variable, "http://localhost:8000/api/v1/generate")
-    assert read_settings(secrets) == ServiceSettings()
+    monkeypatch.setenv("SESAME_MODE", "online")
+    monkeypatch.setenv("SESAME_URL", url)
+    with pytest.raises(SettingsError, match=refusal) as refused:
+        read_settings(secrets)
+    assert "hunter2" not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost:8001", "https://sesame.example/api/v1/generate", "http://10.0.0.2"]
+)
+def test_another_server_may_be_the_primary(
+    url: str, secrets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SESAME_MODE", "online")
+    monkeypatch.setenv("SESAME_URL", url)
+    assert read_settings(secrets).url == url
+
+
+TOKEN = "hf_" + "a" * 34
+KEY = "sk_" + "0" * 48
+
+
+@pytest.mark.parametrize(
+    ("environment", "fallbacks", "warning"),
+    [
+        ({}, (), None),
+        ({"HF_TOKEN": TOKEN}, ("huggingface",), None),
+        ({"HF_TOKEN": TOKEN, "ELEVENLABS_API_KEY": KEY}, ("huggingface", "elevenlabs"), None),
+        ({"SESAME_FALLBACK_ENABLED": "true"}, (), "no credential is given: .*set HF_TOKEN or"),
+        (
+            {"SESAME_FALLBACK_ENABLED": "false", "HF_TOKEN": TOKEN},
+            (),
+            "SESAME_FALLBACK_ENABLED=false: HF_TOKEN will never be used; remove it, or",
+        ),
+        ({"HF_TOKEN": "token"}, ("huggingface",), "HF_TOKEN has not the form of such a key .hf_"),
+        ({"ELEVENLABS_API_KEY": "hf_x"}, ("elevenlabs",), "ELEVENLABS_API_KEY has not the form"),
+        ({"HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "1"}, ("huggingface",), "HF_HUB_OFFLINE=1 closes"),
+        (
+            {"SESAME_FALLBACK_ENABLED": "true", "SESAME_HUGGINGFACE_URL": "http://10.0.0.2"},
+            ("huggingface",),
+            None,
+        ),
+    ],
+)
+def test_text_may_leave_exactly_when_it_was_asked_for(
+    environment: dict[str, str],
+    fallbacks: tuple[str, ...],
+    warning: str | None,
+    secrets: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    settings = read_settings(secrets)
+    assert settings.fallbacks == fallbacks
+    if warning is None:
+        assert settings.warnings == ()
+    else:
+        assert re.search(warning, "\n".join(settings.warnings))
 
 
 def test_all_problems_are_told_at_once(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:

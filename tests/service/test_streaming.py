@@ -28,12 +28,13 @@ ROUTE = "/api/v1/generate"
 ASKED = {"text": "Hello from Maya", "stream": True}
 LAST_CHUNK = b"\r\n0\r\n\r\n"
 BODY = b'{"text":"Hello","stream":true}'
+LONG_BODY = b'{"text":"%b","stream":true}' % (b"Hello " * 800)  # takes an endless voice a while
 
 
-def head(version: str = "1.1") -> bytes:
+def head(version: str = "1.1", body: bytes = BODY) -> bytes:
     return (
         f"POST {ROUTE} HTTP/{version}\r\nHost: localhost\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(BODY)}\r\n\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     ).encode()
 
 
@@ -217,7 +218,7 @@ def test_a_complete_stream_ends_with_the_last_chunk() -> None:
 
 
 def test_an_endless_voice_is_cut_off() -> None:
-    rung = Rung(*[tone(60)] * 41)
+    rung = Rung(*[tone(10)] * 99)
     with pytest.raises(httpx.RemoteProtocolError, match="without sending complete message body"):
         streamed(rung, sample_rate=8_000)
     assert rung.ended.wait(TIMEOUT)
@@ -230,7 +231,7 @@ def test_the_engine_is_stopped_when_the_client_leaves(
     app = create_app(ServiceSettings(stall_seconds=600), [rung])
     with caplog.at_level(logging.INFO), serving(app) as client:
         with connect(client) as leaving:
-            leaving.sendall(head() + BODY)
+            leaving.sendall(head(body=LONG_BODY) + LONG_BODY)
             assert leaving.recv(4_096).startswith(b"HTTP/1.1 200")
         assert rung.ended.wait(TIMEOUT)
     assert "status=499" in caplog.text
@@ -256,7 +257,7 @@ def test_who_stops_reading_stops_the_engine_and_is_dropped(
         serving(app) as client,
         connect(client, receive_buffer=4_096) as connection,
     ):
-        connection.sendall(head() + BODY)
+        connection.sendall(head(body=LONG_BODY) + LONG_BODY)
         assert rung.ended.wait(TIMEOUT)
         assert not read_to_the_end(connection).endswith(LAST_CHUNK)
     assert 'cut_off="the client read nothing for 0.3 s"' in caplog.text
