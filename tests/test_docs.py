@@ -15,6 +15,7 @@ from provision.settings import SECRET_NAMES, DeploySettings
 from service.api.refusals import REFUSALS, Refusal
 from service.api.sesame import GenerateRequest
 from service.app import create_app
+from service.engines.failures import FAILURES
 from service.settings import ServiceSettings, variable
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -67,6 +68,14 @@ def test_no_setting_is_documented_that_does_not_exist() -> None:
     known = set(DeploySettings.model_fields)
     known |= {variable(name) for name in ServiceSettings.model_fields}
     assert set(table_rows(page("reference/settings.md"))) == known
+
+
+def test_every_class_of_failure_is_documented_as_it_is() -> None:
+    rows = table_rows(page("concepts/chain.md").partition("## How a rung can fail")[2])
+    assert rows == {
+        name: [failure.meaning, failure.again.replace("_", " "), failure.breaker]
+        for name, failure in FAILURES.items()
+    }
 
 
 def test_every_secret_is_documented() -> None:
