@@ -11,7 +11,8 @@ from service.audio import Samples
 from service.engines.breaker import Breaker
 from service.engines.budget import RetryBudget
 from service.engines.engine import Engine, Remark, SpeechRequest
-from service.engines.failures import FAILURES, Failure, failure_of
+from service.engines.failures import FAILURES, Failure, failure_of, in_words
+from service.engines.recovery import Recovery
 from service.engines.verified import first_heard, verified
 from service.errors import (
     DeadlineError,
@@ -29,8 +30,6 @@ __all__ = ["Chain", "Speech"]
 
 UNABLE = ("off", "loading")  # states in which a rung is not asked
 JITTER = 0.01  # seconds, at most, before a second try: a listener waits meanwhile
-PROBE_SECONDS = 10.0
-WORKS = "it works again"
 
 logger = logging.getLogger(__name__)
 
@@ -116,19 +115,17 @@ class Chain:
         self._metrics = metrics or Metrics()
         self._permits = {rung.name: asyncio.Semaphore(rung.permits) for rung in rungs}
         self._retries = RetryBudget()
-        self._nurses: dict[str, asyncio.Task[None]] = {}
+        self._recovery = Recovery(self.rungs, self.breakers)
 
     async def start(self) -> None:
-        """Start the rungs."""
+        """Start the rungs, and begin to look at those on other hosts."""
         for rung in self.rungs:
             await rung.start()
+        self._recovery.start()
 
     async def stop(self) -> None:
         """Stop what probes, then the rungs."""
-        nurses = list(self._nurses.values())
-        for nurse in nurses:
-            nurse.cancel()
-        await asyncio.gather(*nurses, return_exceptions=True)
+        await self._recovery.stop()
         for rung in reversed(self.rungs):
             await rung.stop()
 
@@ -279,7 +276,7 @@ class Chain:
         else:
             breaker.broke_off(failure, why)
         self._tell(trying.rung, was, f"{outcome}: {why}")
-        self._nurse(trying.rung)
+        self._recovery.nurse(trying.rung)
         match failure.again:
             case "once":
                 return 0.0
@@ -291,8 +288,7 @@ class Chain:
     def _classify(self, trying: _Try, error: TimeoutError | RungError) -> tuple[Failure, str, str]:
         """Give the class of a failure, its word and why in words."""
         if isinstance(error, RungError):
-            words = f"{error}; {error.hint}" if error.hint else str(error)
-            return failure_of(error), error.outcome, words
+            return failure_of(error), error.outcome, in_words(error)
         if trying.taken_up is None:
             return FAILURES["queue_full"], "queue_full", "every permit was taken"
         if trying.first_audio is None and not trying.lived:
@@ -333,7 +329,7 @@ class Chain:
             was = breaker.state
             breaker.broke_off(failure, why)
             self._tell(trying.rung, was, f"{outcome} while it spoke: {why}")
-            self._nurse(trying.rung)
+            self._recovery.nurse(trying.rung)
             raise _cut_off(attempts) from error
 
     def _is_ready(self, rung: Engine) -> bool:
@@ -354,32 +350,6 @@ class Chain:
         level = logging.ERROR if state == "latched" != was else logging.WARNING
         after = "" if state == was else f"; its breaker is {state}"
         logger.log(level, "rung %s: %s%s", rung.name, what, after)
-
-    def _nurse(self, rung: Engine) -> None:
-        """See to it that somebody probes a rung whose breaker waits for that."""
-        nurse = self._nurses.get(rung.name)
-        if self.breakers[rung.name].probe_in is not None and (nurse is None or nurse.done()):
-            self._nurses[rung.name] = asyncio.create_task(self._probe_until_well(rung))
-
-    async def _probe_until_well(self, rung: Engine) -> None:
-        breaker = self.breakers[rung.name]
-        while (seconds := breaker.probe_in) is not None:
-            await asyncio.sleep(seconds)
-            breaker.begin_probe()
-            try:
-                async with asyncio.timeout(PROBE_SECONDS):
-                    await rung.probe()
-            except TimeoutError:
-                breaker.probed(FAILURES["timeout"], f"no probe within {PROBE_SECONDS:g} s")
-            except RungError as error:
-                breaker.probed(failure_of(error), str(error), error.retry_after)
-            except Exception:
-                logger.exception("rung %s has a defect", rung.name)
-                breaker.probed(FAILURES["failed"], f"{rung.name} has a defect")
-            else:
-                breaker.probed(None)
-            state, why = breaker.state, breaker.reason
-            logger.info("rung %s: probed: %s: %s", rung.name, state, why or WORKS)
 
     def _nobody_spoke(self, request: _Request) -> SpeechError | LoopError:
         told = request.told

@@ -6,7 +6,7 @@ from typing import Literal
 
 from service.errors import RungError
 
-__all__ = ["FAILURES", "Failure", "failure_of"]
+__all__ = ["FAILURES", "Failure", "failure_of", "in_words"]
 
 Again = Literal["never", "once", "when_told"]
 Mark = Literal["untouched", "counted", "held", "latched"]
@@ -51,11 +51,11 @@ FAILURES: Mapping[str, Failure] = {
 }
 
 
-def failure_of(error: RungError | TimeoutError, *, begun: bool = False) -> Failure:
-    """Give the class of an error.
-
-    + begun: whether audio had come already
-    """
-    if isinstance(error, TimeoutError):
-        return FAILURES["stalled" if begun else "timeout"]
+def failure_of(error: RungError) -> Failure:
+    """Give the class of an error."""
     return FAILURES[error.failure]
+
+
+def in_words(error: RungError) -> str:
+    """Say what happened and what to do."""
+    return f"{error}; {error.hint}" if error.hint else str(error)

@@ -301,7 +301,7 @@ async def test_the_voice_comes_home_by_itself(
     assert one.speaker is home
     await spoken(one, personas)
     assert one.speaker is not home
-    await one._nurses["csm"]
+    await one._recovery._nurses["csm"]
     assert one.speaker is home
     assert (await spoken(one, personas))[:2] == ("csm", "csm=ok")
     await one.stop()
@@ -314,8 +314,35 @@ async def test_a_rung_that_stays_down_is_probed_with_nobodys_words(
     down = failing("timeout", times=3)
     one = chain(down, Rung(tone()))
     await spoken(one, personas)
-    await one._nurses["csm"]
+    await one._recovery._nurses["csm"]
     assert (down.asked, down.probes) == (1, 3)
+
+
+async def test_a_primary_on_another_host_is_looked_at_from_the_start_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(breaker, "FIRST_PAUSE", 0.01)
+    away = failing("transient", times=3, name="remote")
+    away.host = "sesame.example"
+    one = chain(away, Rung(tone()))
+    await one.start()
+    while "remote" not in one._recovery._nurses:  # noqa: ASYNC110 (a few turns of the loop)
+        await asyncio.sleep(0)
+    assert one.speaker is not away
+    await one._recovery._nurses["remote"]
+    assert one.speaker is away
+    assert (away.asked, away.probes) == (0, 3)
+    await one.stop()
+
+
+async def test_a_cloud_is_looked_at_once() -> None:
+    cloud = failing("credentials", name="elevenlabs")
+    cloud.host = "api.elevenlabs.io"
+    one = chain(Rung(tone(), name="csm"), cloud)
+    await one.start()
+    await asyncio.gather(*one._recovery._watchers)
+    assert (one.breakers["elevenlabs"].state, cloud.probes) == ("latched", 1)
+    await one.stop()
 
 
 @pytest.mark.parametrize(
