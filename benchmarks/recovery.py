@@ -10,15 +10,12 @@ at one third and started again at two thirds. The picture wants matplotlib.
 import argparse
 import asyncio
 import json
-import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,14 +23,15 @@ from typing import Any
 import httpx
 
 from benchmarks.machine import describe
+from benchmarks.processes import HOST, free_ports, service, stand_in
+from benchmarks.table import table
 
-__all__ = ["main", "summary"]
+__all__ = ["main"]
 
 TEXT = "The voice goes on."
 FAILED = "no voice"
 COLOURS = {"remote": "#2563eb", "elevenlabs": "#ea580c", FAILED: "#111827"}
-PATIENCE = 30.0  # seconds for a process to answer
-HOST = "127.0.0.1"
+PATIENCE = 30.0  # seconds for an answer
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and write what was measured."""
     options = _parser().parse_args(arguments)
     results = measure(options.seconds, options.clients)
-    sys.stdout.write(summary(results))
+    sys.stdout.write(table(results))
     if options.json:
         text = json.dumps(results, indent=2, ensure_ascii=False)
         options.json.write_text(text + "\n", encoding="utf-8")
@@ -69,12 +67,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def measure(seconds: float, clients: int) -> dict[str, Any]:
     """Run all of it; give the results as the JSON file has them."""
-    ports = _free_ports(3)
+    ports = free_ports(3)
     primary, cloud, gateway = ports
     with (
-        _process("benchmarks.standins", "elevenlabs", str(cloud)),
-        _service(primary) as first,
-        _service(
+        stand_in("elevenlabs", cloud),
+        service(primary) as first,
+        service(
             gateway,
             SESAME_MODE="online",
             SESAME_URL=f"http://{HOST}:{primary}",
@@ -85,6 +83,7 @@ def measure(seconds: float, clients: int) -> dict[str, Any]:
     ):
         answers, killed, restarted = asyncio.run(_load(seconds, clients, gateway, primary, first))
     return {
+        "benchmark": "recovery",
         "machine": describe("cpu"),
         "command": "python -m benchmarks.recovery --json FILE --svg FILE",
         "clients": clients,
@@ -121,7 +120,7 @@ async def _load(
         first.send_signal(signal.SIGKILL)
         await asyncio.sleep(seconds / 3)
         restarted = time.monotonic() - started
-        with _service(primary, wait=False):
+        with service(primary, wait=False):
             await asyncio.sleep(seconds / 3 + 1)
     return answers, killed, restarted
 
@@ -132,49 +131,6 @@ async def _ask(http: httpx.AsyncClient, url: str) -> str:
     except httpx.TransportError:
         return FAILED
     return answer.headers["X-Speech-Engine"] if answer.is_success else FAILED
-
-
-@contextmanager
-def _service(port: int, *, wait: bool = True, **environment: str) -> Iterator[Any]:
-    with _process("service", SESAME_MODEL="", SESAME_PORT=str(port), **environment) as running:
-        if wait:
-            _wait_for(f"http://{HOST}:{port}/health")
-        yield running
-
-
-@contextmanager
-def _process(module: str, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    running = subprocess.Popen(  # noqa: S603 (our own programs)
-        [sys.executable, "-m", module, *arguments],
-        env={"PATH": os.environ["PATH"], **environment},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield running
-    finally:
-        running.terminate()
-        running.wait()
-
-
-def _wait_for(url: str) -> None:
-    ends = time.monotonic() + PATIENCE
-    while time.monotonic() < ends:
-        try:
-            if httpx.get(url, trust_env=False).is_success:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.05)
-    raise SystemExit(f"{url} did not answer within {PATIENCE:g} s")
-
-
-def _free_ports(count: int) -> list[int]:
-    listeners = [socket.create_server((HOST, 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
 
 
 def _median_ms(answers: Sequence[Answer]) -> dict[str, int]:
@@ -199,32 +155,6 @@ def _by_second(answers: Sequence[Answer]) -> dict[str, list[int]]:
     counted = Counter((answer.engine, int(answer.asked)) for answer in answers)
     engines = [name for name in COLOURS if any(name == engine for engine, _ in counted)]
     return {name: [counted[name, second] for second in range(last + 1)] for name in engines}
-
-
-def summary(results: dict[str, Any]) -> str:
-    """Say in a few lines what was measured."""
-    machine = results["machine"]
-    medians = ", ".join(f"{name} {ms} ms" for name, ms in results["median_ms"].items())
-    return "\n".join(
-        [
-            f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB.",
-            f"`{results['command']}`",
-            "",
-            (
-                f"- {results['clients']} clients, {results['answers']} requests in"
-                f" {results['seconds']:g} s; without a voice: {results['failed']}"
-            ),
-            (
-                f"- primary killed at {results['killed_at']} s; slowest answer of all:"
-                f" {results['slowest_ms']} ms; median: {medians}"
-            ),
-            (
-                f"- started again at {results['restarted_at']} s; the voice was home"
-                f" {results['home_after_seconds']} s later, the start of the process included"
-            ),
-            "",
-        ]
-    )
 
 
 def draw(results: dict[str, Any], file: Path) -> None:

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,11 @@ COLUMNS = {
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """Write a results file of `benchmarks.csm` as Markdown."""
+    """Write a results file as Markdown."""
+    return TABLES[results.get("benchmark", "csm")](results)
+
+
+def _csm(results: Mapping[str, Any]) -> str:
     machine, peer = results["machine"], results["peer"]
     where = (
         f"{machine['gpu'] or machine['processor']}, {machine['cores']} cores,"
@@ -47,6 +51,51 @@ def table(results: Mapping[str, Any]) -> str:
             f" ours is {results['ratio']} times as fast at batch 1 in {_first(results)}."
         )
     return "\n".join([*lines, f"CUDA: {results['cuda']}.", ""])
+
+
+def _chain(results: Mapping[str, Any]) -> str:
+    columns = ("figure", "added_p50_ms", "added_p99_ms", "target_ms")
+    return "\n".join(
+        [
+            *_where(results),
+            "",
+            _row(("figure", "added, p50, ms", "p99, ms", "target, ms")),
+            _row("---" for _ in columns),
+            *(_row(_cell(row[key]) for key in columns) for row in results["results"]),
+            "",
+        ]
+    )
+
+
+def _recovery(results: Mapping[str, Any]) -> str:
+    medians = ", ".join(f"{name} {ms} ms" for name, ms in results["median_ms"].items())
+    rows = {
+        "clients": results["clients"],
+        "requests": f"{results['answers']} in {results['seconds']:g} s",
+        "requests that stayed without a voice": results["failed"],
+        "primary killed": f"at {results['killed_at']} s",
+        "primary started again": f"at {results['restarted_at']} s",
+        "median answer": medians,
+        "slowest answer of all": f"{results['slowest_ms']} ms",
+        "voice home after that": f"{results['home_after_seconds']} s, the process's start included",
+    }
+    lines = (_row((name, str(value))) for name, value in rows.items())
+    return "\n".join([*_where(results), "", _row(("", "")), _row(("---", "---")), *lines, ""])
+
+
+def _where(results: Mapping[str, Any]) -> list[str]:
+    machine = results["machine"]
+    return [
+        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB.",
+        f"`{results['command']}`",
+    ]
+
+
+TABLES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "csm": _csm,
+    "chain": _chain,
+    "recovery": _recovery,
+}
 
 
 def _first(results: Mapping[str, Any]) -> str:
