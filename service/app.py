@@ -63,7 +63,7 @@ def create_app(settings: ServiceSettings, engines: Sequence[Engine] | None = Non
     refusals.install(app)
     app.include_router(operations.routes(chain, personas, metrics, settings))
     app.include_router(
-        sesame.routes(chain, personas, enabled=settings.enabled),
+        sesame.routes(chain, personas, enabled=settings.enabled, instance=instance),
         dependencies=_documented_keys(settings),
     )
     # Outside the app, so that the answer to a defect has an id and a log line too.

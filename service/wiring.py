@@ -83,7 +83,7 @@ def _huggingface(settings: ServiceSettings, personas: Personas) -> Engine:
     from service.engines.huggingface import HuggingFaceVoice  # noqa: PLC0415 (see CLOUDS)
 
     return HuggingFaceVoice(
-        _secret(settings.hf_token),
+        _secret(settings.hf_token) or "",
         settings.hf_model,
         settings.hf_provider,
         settings.huggingface_url,

@@ -60,6 +60,7 @@ REFUSALS: dict[type[SesameError], Refusal] = {
     ),
     errors.VoiceOfflineError: Refusal(503, "voice_offline", "No rung could speak", RETRY),
     errors.SpeechCutOffError: Refusal(503, "speech_cut_off", "The voice broke off", RETRY),
+    errors.LoopError: Refusal(508, "loop", "The request came back to us through SESAME_URL"),
     errors.DeadlineError: Refusal(504, "deadline_exceeded", "No rung spoke in time"),
 }
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request
@@ -20,6 +20,7 @@ from service.api.streaming import Beginning, StreamedAnswer
 from service.audio import SAMPLE_RATE, Converter, Samples, to_pcm16, wav_header
 from service.engines.chain import Chain, Speech
 from service.engines.engine import SpeechRequest
+from service.engines.instance import HEADER, came_through
 from service.errors import AudioTooLongError, ContentTypeError, VoiceOfflineError
 from service.text import segments
 from service.voices import DEFAULT_PERSONA, Personas
@@ -130,10 +131,11 @@ def require_json(request: Request) -> None:
         )
 
 
-def routes(chain: Chain, personas: Personas, *, enabled: bool) -> APIRouter:
+def routes(chain: Chain, personas: Personas, *, enabled: bool, instance: str) -> APIRouter:
     """Give the routes of this dialect.
 
     + enabled: whether the voice may speak at all
+    + instance: our own name, by which a request that comes back to us is known
     """
     # Clients of the guide send JSON without naming it.
     router = APIRouter(tags=["speech"], strict_content_type=False)
@@ -149,7 +151,7 @@ def routes(chain: Chain, personas: Personas, *, enabled: bool) -> APIRouter:
                 "with `stream`, `X-Accel-Buffering: no`",
                 "content": {"audio/wav": {"schema": {"type": "string", "format": "binary"}}},
             },
-            **documented(400, 401, 413, 415, 422, 503, 504),
+            **documented(400, 401, 413, 415, 422, 503, 504, 508),
         },
         dependencies=[Depends(require_json)],
     )
@@ -162,7 +164,8 @@ def routes(chain: Chain, personas: Personas, *, enabled: bool) -> APIRouter:
         persona = personas.resolve(asked.voice)
         note(request.scope, voice=persona.name, characters=len(asked.text), speed=asked.speed)
         streams = asked.stream and request.scope["http_version"] != "1.0"
-        wanted = await _wanted(asked, personas, whole=not streams)
+        via = came_through(request.headers.getlist(HEADER), instance)
+        wanted = replace(await _wanted(asked, personas, whole=not streams), via=via)
         if streams:
             return StreamedAnswer(_stream(chain, wanted, asked, request.scope), "audio/wav")
         recording = await while_present(request.receive, _record(chain, wanted, asked))

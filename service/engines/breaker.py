@@ -16,7 +16,7 @@ WINDOW = 60.0  # seconds; what happened before is forgotten
 OPENS_AT = 3  # weight of failures
 SLOW = 1.0  # seconds; a failure that took longer counts as a time-out does
 FIRST_PAUSE = 2.0  # seconds until the first probe
-LONGEST_PAUSE = 60.0
+LONGEST_PAUSE = 15.0
 JITTER = 0.1  # of a pause, so that several hosts do not knock at once
 
 

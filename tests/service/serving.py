@@ -13,9 +13,9 @@ TIMEOUT = 20  # seconds; far beyond what any answer takes
 
 
 @contextmanager
-def serving(app: ASGIApp) -> Iterator[httpx.Client]:
-    """Serve an app on a free port of loopback and give a client of it."""
-    listener = socket.create_server(("127.0.0.1", 0))
+def serving(app: ASGIApp, port: int = 0) -> Iterator[httpx.Client]:
+    """Serve an app on a port of loopback, by default a free one, and give a client of it."""
+    listener = socket.create_server(("127.0.0.1", port))
     config = uvicorn.Config(app, log_config=None, access_log=False, ws="none")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

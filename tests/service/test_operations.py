@@ -189,9 +189,10 @@ def test_the_document_describes_what_is_answered(voice: httpx.Client) -> None:
         "/api/v1/generate",
     }
     generate = document["paths"]["/api/v1/generate"]["post"]
-    assert set(generate["responses"]) == {"200", "400", "401", "413", "415", "422", "503", "504"}
+    refusals = {"400", "401", "413", "415", "422", "503", "504", "508"}
+    assert set(generate["responses"]) == {"200", *refusals}
     assert set(generate["responses"]["200"]["content"]) == {"audio/wav"}
-    for status in ("400", "401", "413", "415", "422", "503", "504"):
+    for status in refusals:
         schema = generate["responses"][status]["content"]["application/json"]["schema"]
         assert schema == {"$ref": "#/components/schemas/ErrorBody"}
     assert set(document["paths"]["/health"]["get"]["responses"]) == {"200", "503"}
