@@ -61,4 +61,6 @@ LOG_CONFIG: dict[str, Any] = {
     "formatters": {"one_line": {"()": OneLine}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "one_line"}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
+    # They log every URL, and a URL may hold what is secret.
+    "loggers": {name: {"level": "WARNING"} for name in ("httpx", "httpx2", "huggingface_hub")},
 }

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from service.logs import OneLine, fields, request_id
+from service.logs import LOG_CONFIG, OneLine, fields, request_id
 
 
 def record(message: str, *, defect: bool = False) -> logging.LogRecord:
@@ -42,3 +42,8 @@ def test_a_traceback_tells_type_and_places_but_not_the_words() -> None:
 )
 def test_no_value_can_break_a_line_apart(value: object, written: str) -> None:
     assert fields({"name": value}) == written
+
+
+@pytest.mark.parametrize("client", ["httpx", "httpx2", "huggingface_hub"])
+def test_the_urls_that_clients_ask_for_are_not_logged(client: str) -> None:
+    assert LOG_CONFIG["loggers"][client] == {"level": "WARNING"}
