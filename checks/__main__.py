@@ -36,6 +36,8 @@ exit status:
 
 The server key, where one is demanded, comes from --key-file or from {KEY_VARIABLE}.
 Every request is one that any client may send; nothing is changed on the service or on this host.
+Where a cloud speaks, the groups speech and latency spend characters there; --drill spends what it
+says first.
 """
 
 
@@ -52,13 +54,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         key = _server_key(options.key_file)
         limits = _objectives(options)
         _refuse_one_output_twice(options.json, options.junit)
+        _refuse_a_drill_without_its_group(options)
         with contextlib.ExitStack() as stack:
             write_json = _writer(stack, options.json)
             write_junit = _writer(stack, options.junit)
             bar = stack.enter_context(progress.shown_on(Console(stderr=True), "latency"))
             plan = Plan(options.latency_requests, limits, bar)
             report = asyncio.run(
-                run(base, key=key, time_limit=options.timeout, only=options.only, plan=plan)
+                run(
+                    base,
+                    key=key,
+                    time_limit=options.timeout,
+                    only=options.only,
+                    plan=plan,
+                    drill=_announce if options.drill else None,
+                )
             )
             write_json(report.to_json())
             write_junit(report.to_junit())
@@ -90,6 +100,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--only", metavar="NAME", nargs="+", choices=CHECKS, default=(), help=", ".join(CHECKS)
+    )
+    parser.add_argument(
+        "--drill",
+        action="store_true",
+        help="have the service break each rung in turn; what that spends is said on stderr first",
     )
     parser.add_argument(
         "--latency-requests",
@@ -124,6 +139,16 @@ def _objectives(options: argparse.Namespace) -> dict[str, float]:
     if limits and options.only and "latency" not in options.only:
         raise UsageError(f"an objective needs the check latency, and --only is: {options.only}")
     return limits
+
+
+def _refuse_a_drill_without_its_group(options: argparse.Namespace) -> None:
+    if options.drill and options.only and "fallback" not in options.only:
+        raise UsageError(f"a drill needs the check fallback, and --only is: {options.only}")
+
+
+def _announce(what: str) -> None:
+    sys.stderr.write(f"{what}\n")
+    sys.stderr.flush()
 
 
 def _seconds(text: str) -> float:

@@ -135,12 +135,17 @@ class Client:
         """Ask for `path` without the key, within `limit` seconds (default: the client's)."""
         return await self._exchange("GET", path, limit)
 
+    async def get_with_key(self, path: str, *, limit: float | None = None) -> Answer:
+        """Ask for `path` with the key, within `limit` seconds."""
+        return await self._exchange("GET", path, limit, self._shown_key())
+
     async def post_json(self, path: str, body: bytes, *, limit: float | None = None) -> Answer:
         """Post `body` as JSON to `path`, with the key, within `limit` seconds."""
-        headers = [(b"Content-Type", b"application/json")]
-        if self._key:
-            headers.append((b"Authorization", b"Bearer " + self._key.encode()))
+        headers = [(b"Content-Type", b"application/json"), *self._shown_key()]
         return await self._exchange("POST", path, limit, headers, body)
+
+    def _shown_key(self) -> list[tuple[bytes, bytes]]:
+        return [(b"Authorization", b"Bearer " + self._key.encode())] if self._key else []
 
     def quote(self, foreign: str) -> str:
         """Return what a server said, fit to be shown: one line, not long, and without the key."""

@@ -33,6 +33,16 @@ async def generate(client: Client, body: bytes, *, limit: float | None = None) -
     Raises `CheckError` for these two and for an answer that does not come whole.
     """
     answer = await client.post_json(GENERATE, body, limit=limit)
+    refuse_key_problem(client, answer)
+    if answer.status == 429:
+        raise BusyError(
+            "the queue is full (HTTP 429)", "Run it again when the service is less busy."
+        )
+    return answer
+
+
+def refuse_key_problem(client: Client, answer: Answer) -> None:
+    """Raise `KeyProblemError` where the answer is 401."""
     if answer.status == 401:
         raise KeyProblemError(
             "the server key is refused (HTTP 401)"
@@ -40,11 +50,6 @@ async def generate(client: Client, body: bytes, *, limit: float | None = None) -
             else "a server key is demanded (HTTP 401)",
             "Give the service's key with --key-file FILE or in SESAME_SERVER_KEY.",
         )
-    if answer.status == 429:
-        raise BusyError(
-            "the queue is full (HTTP 429)", "Run it again when the service is less busy."
-        )
-    return answer
 
 
 def refusal(client: Client, health: Health, answer: Answer) -> CheckError:

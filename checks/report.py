@@ -50,6 +50,7 @@ class Result:
     `name` is `group.claim`; `detail` is what was seen; `next_step` is what to do, empty when met.
     `timing` is information and decides nothing. `figures` were measured, by name: `p95_ms` is in
     milliseconds, `p95` has no unit. They are kept apart from `detail`, which has no timings.
+    `facts` are what was seen for programs, where a caller wants more than the verdict.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Result:
     next_step: str = ""
     timing: Timing | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def seen(self) -> str:
@@ -120,6 +122,7 @@ class Report:
         """
         checks = [
             {"name": r.name, "verdict": r.verdict, "detail": r.detail, "next": r.next_step}
+            | ({"facts": dict(r.facts)} if r.facts else {})
             for r in self.results
         ]
         document: JsonObject = {

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Awaitable, Callable, Sequence
 
-from checks import health, latency, refusals, speech
+from checks import fallback, health, latency, refusals, speech
 from checks.client import Client
 from checks.health import Health, observe
 from checks.report import CheckError, Report, Result, Verdict
@@ -14,6 +14,7 @@ CHECKS: dict[str, Check] = {
     "health": health.check,
     "speech": speech.check,
     "refusals": refusals.check,
+    "fallback": fallback.check,
     # Last, when nothing else is being spoken any more.
     "latency": latency.check,
 }
@@ -26,6 +27,7 @@ async def run(
     time_limit: float = 30.0,
     only: Sequence[str] = (),
     plan: latency.Plan | None = None,
+    drill: fallback.Announce | None = None,
 ) -> Report:
     """Check the service at `base` and return the report.
 
@@ -34,9 +36,13 @@ async def run(
     + time_limit: seconds for one answer; the run takes at most four times as long
     + only: names of `CHECKS`; empty means all, in their order
     + plan: what to measure of the latency, and against what
+    + drill: is told what a drill of the rungs will spend before it is made; None: there is none
     """
     chosen = [name for name in CHECKS if name in only or not only]
-    checks = CHECKS | {"latency": functools.partial(latency.check, plan=plan)}
+    checks = CHECKS | {
+        "fallback": functools.partial(fallback.check, drill=drill),
+        "latency": functools.partial(latency.check, plan=plan),
+    }
     try:
         client = Client(base, key=key, time_limit=time_limit)
     except CheckError as error:

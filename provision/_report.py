@@ -5,7 +5,7 @@ Pure functions over its JSON. Knows nothing of pyinfra or of how the checks were
 
 import io
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich import box
@@ -20,27 +20,49 @@ WIDTH = 160
 WITHOUT_MODEL = "Maya's own voice needs the CSM-1B model: give model_folder=/path/to/csm-1b"
 WITH_MODEL = f"the model is in place and does not speak: docker logs {CONTAINER} says why"
 MARKS = {"met": "✓", "not_met": "✗", "unknown": "?"}
+CLOUDS = ("elevenlabs", "huggingface")
+FORGIVABLE = {"fallback.settings", *(f"fallback.{name}" for name in CLOUDS)}
+"""Checks that do not fail a deploy with ``fallback_failure=warn``: Maya's own voice is none."""
 
 
 def failure_lines(settings: DeploySettings, report: Mapping[str, Any]) -> list[str]:
     """Return what a report holds against the voice, a line each: what was seen and what to do."""
-    if report.get("ok"):
-        loaded = (report.get("service") or {}).get("model_loaded")
-        return (
-            [f"✗ model=required: {WITH_MODEL}"]
-            if settings.model == "required" and not loaded
-            else []
-        )
     if "error" in report:
         return [f"the check program could not run: {report['error']}"]
+    against = _against(report)
+    held = [check for check in against if not _is_forgiven(settings, check)]
+    if held:
+        return _lines(held)
+    if not against and not report.get("ok"):
+        return ["the check program reported no reason"]
+    loaded = (report.get("service") or {}).get("model_loaded")
+    if settings.model == "required" and not loaded:
+        return [f"✗ model=required: {WITH_MODEL}"]
+    return []
+
+
+def warning_lines(settings: DeploySettings, report: Mapping[str, Any]) -> list[str]:
+    """Return what a report holds against the fallback where that is not to fail the deploy."""
+    return _lines([check for check in _against(report) if _is_forgiven(settings, check)])
+
+
+def _against(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [check for check in report.get("checks", []) if check["verdict"] != "met"]
+
+
+def _is_forgiven(settings: DeploySettings, check: Mapping[str, Any]) -> bool:
+    return settings.fallback_failure == "warn" and check["name"] in FORGIVABLE
+
+
+def _lines(checks: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return a line for each check, and each next step once."""
     lines: list[str] = []
-    for check in report.get("checks", []):
-        if check["verdict"] != "met":
-            lines.append(f"{MARKS[check['verdict']]} {check['name']}: {check['detail']}")
-            step = f"    → {check['next']}"
-            if check["next"] and step not in lines:
-                lines.append(step)
-    return lines or ["the check program reported no reason"]
+    for check in checks:
+        lines.append(f"{MARKS[check['verdict']]} {check['name']}: {check['detail']}")
+        step = f"    → {check['next']}"
+        if check["next"] and step not in lines:
+            lines.append(step)
+    return lines
 
 
 def draw_report(
@@ -55,6 +77,8 @@ def draw_report(
         "URL": f"{settings.public_url}/api/v1/generate",
         "Container": f"{CONTAINER}, health {service.get('status')}, engine {service.get('engine')}",
         "Personas": ", ".join(service.get("voices") or []),
+        "Fallback": _fallback(report),
+        "Text may go to": _receivers(report),
         "First audio": _first_audio(report),
         "Checks": f"{met} of {len(report.get('checks', []))} met",
         "Try it": _try_it(settings),
@@ -63,9 +87,36 @@ def draw_report(
     if engine is not None:
         weights = f"{engine.model.weights_mib} MiB of weights"
         rows["Model"] = f"{engine.model.digest}, {weights}, on {engine.accelerator}"
-    if settings.model != "none" and not service.get("model_loaded"):
+    if settings.model != "none" and not settings.online and not service.get("model_loaded"):
         rows["Better"] = WITHOUT_MODEL if engine is None else WITH_MODEL
     return _draw(rows)
+
+
+def _fallback(report: Mapping[str, Any]) -> str:
+    """Return how the rungs stand that may speak for the primary voice, in a line."""
+    facts = {name: _facts(report, f"fallback.{name}") for name in CLOUDS}
+    told = [f"{name} {_stands(found)}" for name, found in facts.items() if found]
+    return ", ".join(told) or "not told"
+
+
+def _stands(facts: Mapping[str, Any]) -> str:
+    left = facts.get("characters_left")
+    return facts["finding"] if left is None else f"{facts['finding']} ({left:,} characters left)"
+
+
+def _receivers(report: Mapping[str, Any]) -> str:
+    """Return who may receive text, in a line."""
+    facts = _facts(report, "fallback.private")
+    return ", ".join(facts["hosts"]) or "nobody" if facts else "not told"
+
+
+def _facts(report: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return what a check saw for programs, if it was made and says so."""
+    for check in report.get("checks", []):
+        if check["name"] == name:
+            facts: Mapping[str, Any] = check.get("facts") or {}
+            return facts
+    return {}
 
 
 def _first_audio(report: Mapping[str, Any]) -> str:

@@ -184,7 +184,7 @@ class _Survey:
 
     def _settle_engine(self, resources: Mapping[str, Any]) -> CsmEngine | None:
         """Return the model and what it runs on, or None where the basic voice speaks alone."""
-        if self.settings.model == "none":
+        if self.settings.model == "none" or self.settings.online:
             return None
         if self.settings.model_folder is None:
             host.log("The basic voice will speak. For Maya's own: model_folder=/path/to/csm-1b")

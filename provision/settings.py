@@ -28,19 +28,26 @@ from pyinfra.api.exceptions import DeployError
 
 from provision._network import TORCH_CPU_INDEX
 
-SECRET_NAMES = ("SESAME_SERVER_KEY",)
+SECRET_NAMES = ("ELEVENLABS_API_KEY", "HF_TOKEN", "SESAME_API_KEY", "SESAME_SERVER_KEY")
 """Variables of the service that reach it as files, never through its environment."""
 
+FOREIGN_NAMES = (
+    "ELEVENLABS_BASE_URL",
+    "ELEVENLABS_MODEL_ID",
+    "ELEVENLABS_VOICE_ID",
+    "HF_HUB_OFFLINE",
+)
+"""Variables of the service that are no secrets and keep the names that their makers gave them."""
+
 OWNED_BY_DEPLOY = {
+    "HF_HOME": "a deploy names the model by its folder; set model_folder instead",
     "SESAME_HOST": "the container always listens on all of its own interfaces; set bind instead",
     "SESAME_PORT": "the port inside the container is fixed; set port instead",
-    "SESAME_URL": "the service ignores it in offline mode; set public_host instead",
-    "SESAME_API_KEY": "it is what Maya's backend shows; set secrets.SESAME_SERVER_KEY instead",
 }
 """Variables that ``service_env`` may not set, and what to set instead."""
 
-SHORTEST_SERVER_KEY = 16
-"""Characters. A digest of the key stands in a container label, so it must not be guessable."""
+SHORTEST_SECRET = 16
+"""Characters. A digest of the secrets stands in a container label: none may be guessable."""
 
 WAYS_OUT = {
     "docker_source": "give one of auto, docker, distribution, present",
@@ -52,8 +59,9 @@ WAYS_OUT = {
     "bind": "give an IP address of the host, such as 127.0.0.1 or 0.0.0.0",
     "port": "give a number from 1 to 65535, such as --data port=8000",
     "public_host": "give the name or address at which others reach the host, such as voice.lan",
-    "service_env": 'give a table of SESAME_ variables, such as {"SESAME_BASIC_VOICE": "true"}',
+    "service_env": 'give a table of variables, such as {"SESAME_BASIC_VOICE": "true"}',
     "secrets": 'give a table such as {"SESAME_SERVER_KEY": "env:SESAME_SERVER_KEY"}',
+    "fallback_failure": "give one of fail, warn",
     "start_timeout_seconds": "give a number of seconds from 5 to 3600",
 }
 """What to do about a wrong value, by setting."""
@@ -133,12 +141,15 @@ class DeploySettings(BaseModel):
     """Name or address at which Maya's backend reaches the host; unset: ``localhost``."""
 
     service_env: dict[str, EnvironmentValue] = {}
-    """Any ``SESAME_…`` variable of the service, passed through and validated by the service itself
-    before it is switched over."""
+    """Any variable of the service that is no secret, passed through and validated by the service
+    itself before it is switched over."""
 
     secrets: dict[str, Secret] = {}
     """Secrets of the service by variable name: ``env:NAME`` and ``file:PATH`` are followed on the
     deploying machine, anything else is the value."""
+
+    fallback_failure: Literal["fail", "warn"] = "fail"
+    """Whether a fallback that was asked for and cannot work fails the deploy, or is told of."""
 
     start_timeout_seconds: int = Field(default=180, ge=5, le=3600)
     """How long the service may take from its start to healthy."""
@@ -166,8 +177,11 @@ class DeploySettings(BaseModel):
                 raise ValueError(f"{name} is a secret: give it in secrets, not in service_env")
             if name in OWNED_BY_DEPLOY:
                 raise ValueError(f"{name} cannot be set here: {OWNED_BY_DEPLOY[name]}")
-            if not re.fullmatch(r"SESAME_[A-Z0-9_]+", name):
-                raise ValueError(f"{name} is no variable of the service: they begin with SESAME_")
+            if not (re.fullmatch(r"SESAME_[A-Z0-9_]+", name) or name in FOREIGN_NAMES):
+                raise ValueError(
+                    f"{name} is no variable of the service: they begin with SESAME_, or are "
+                    + ", ".join(FOREIGN_NAMES)
+                )
             if re.search(r"['\x00-\x1f\x7f]", value):
                 raise ValueError(f"{name} holds a quote or a control character: remove it")
         try:
@@ -188,10 +202,15 @@ class DeploySettings(BaseModel):
                 raise ValueError(f"{name} is no secret of the service: {', '.join(SECRET_NAMES)}")
             if not re.fullmatch(r"[!-~]+", value):
                 raise ValueError(f"{name} must be printable ASCII without spaces")
-            if len(value) < SHORTEST_SERVER_KEY:
+            if len(value) < SHORTEST_SECRET:
+                way_out = (
+                    "openssl rand -hex 32 makes one"
+                    if name == "SESAME_SERVER_KEY"
+                    else "copy the whole key, or leave it out where none is wanted"
+                )
                 raise ValueError(
-                    f"{name} has {len(value)} characters, at least {SHORTEST_SERVER_KEY} are "
-                    "needed: openssl rand -hex 32 makes one"
+                    f"{name} has {len(value)} characters, at least {SHORTEST_SECRET} are "
+                    f"needed: {way_out}"
                 )
         return secrets
 
@@ -202,6 +221,34 @@ class DeploySettings(BaseModel):
                 "model=required, and there is none: in this version a model comes from a folder "
                 "of the machine that you deploy from; give model_folder=/path/to/csm-1b, or "
                 "model=auto to go on with the basic voice"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_a_model_that_nothing_would_run(self) -> Self:
+        if self.online and self.model_folder is not None:
+            raise ValueError(
+                f"SESAME_MODE=online and model_folder={self.model_folder}: the primary voice is at "
+                "SESAME_URL then, and no model runs here; leave model_folder out, or set "
+                "SESAME_MODE=offline"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_what_belongs_to_the_other_mode(self) -> Self:
+        if self.online:
+            return self
+        if self.service_env.get("SESAME_URL"):
+            raise ValueError(
+                "service_env: SESAME_URL says where the primary voice is with SESAME_MODE=online, "
+                "and the mode is offline: set SESAME_MODE too, or set public_host for the address "
+                "that stands in maya.env"
+            )
+        if "SESAME_API_KEY" in self.secrets:
+            raise ValueError(
+                "secrets: SESAME_API_KEY is shown to SESAME_URL with SESAME_MODE=online, and the "
+                "mode is offline: for the key that callers must show give SESAME_SERVER_KEY, for "
+                "Hugging Face's token HF_TOKEN"
             )
         return self
 
@@ -218,6 +265,11 @@ class DeploySettings(BaseModel):
     def enabled(self) -> bool:
         """Whether the voice is to run at all (the guide's ``SESAME_ENABLED``)."""
         return TypeAdapter(bool).validate_python(self.service_env.get("SESAME_ENABLED", "true"))
+
+    @property
+    def online(self) -> bool:
+        """Whether the primary voice is elsewhere (the guide's ``SESAME_MODE``)."""
+        return self.service_env.get("SESAME_MODE") == "online"
 
     @property
     def local_host(self) -> str:

@@ -8,7 +8,7 @@ from pyinfra.api import FunctionCommand, Host, State, deploy, operation
 from provision import facts
 from provision._model import CsmEngine
 from provision._release import CONTAINER, Release, render_release
-from provision._report import draw_report, draw_stopped, failure_lines
+from provision._report import draw_report, draw_stopped, failure_lines, warning_lines
 from provision.host import HostPlan
 from provision.operations import Commands
 from provision.settings import DeploySettings
@@ -30,6 +30,8 @@ def verify_service(plan: HostPlan) -> None:
 def verify_voice(settings: DeploySettings, release: Release, engine: CsmEngine | None) -> Commands:
     """Run the check program on the host; all met is no change, anything else fails the host.
 
+    A fallback that was asked for and cannot work is only told of with ``fallback_failure=warn``.
+
     + settings: what the host is to be
     + release: what should be running
     + engine: the model that should speak, if there is one
@@ -39,7 +41,7 @@ def verify_voice(settings: DeploySettings, release: Release, engine: CsmEngine |
     )
     lines = failure_lines(settings, report or {"error": "there is no Docker on the host"})
     if report is not None and not lines:
-        _print(draw_report(settings, report, engine))
+        _print([*draw_report(settings, report, engine), *warning_lines(settings, report)])
         host.noop("every check is met")
         return
     yield FunctionCommand(_refuse, (lines,), {})

@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
 from service import __version__
-from service.api import operations, refusals, sesame
+from service.api import operations, refusals, rungs, sesame
 from service.api.borders import BodyLimit, CurlType, RequestLog, ServerKey
 from service.engines.chain import Chain
 from service.engines.engine import Engine
@@ -62,6 +62,10 @@ def create_app(settings: ServiceSettings, engines: Sequence[Engine] | None = Non
     )
     refusals.install(app)
     app.include_router(operations.routes(chain, personas, metrics, settings))
+    app.include_router(
+        rungs.routes(chain, personas, metrics, settings),
+        dependencies=_documented_keys(settings),
+    )
     app.include_router(
         sesame.routes(chain, personas, enabled=settings.enabled, instance=instance),
         dependencies=_documented_keys(settings),

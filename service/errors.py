@@ -14,6 +14,7 @@ SesameError
 │   ├── TextTooLongError
 │   ├── VoiceUnknownError
 │   ├── AudioTooLongError
+│   ├── DrillRunningError  another drill has not ended
 │   └── LoopError          the request has come back to us
 ├── ClientLeftError           nobody waits for the answer any more
 ├── ClientStalledError        somebody is there and does not read the answer
@@ -34,6 +35,7 @@ __all__ = [
     "ClientStalledError",
     "ContentTypeError",
     "DeadlineError",
+    "DrillRunningError",
     "EngineError",
     "FieldError",
     "LoopError",
@@ -103,6 +105,10 @@ class VoiceUnknownError(RequestError):
 
 class AudioTooLongError(RequestError):
     """The answer would be longer than one request may ask for."""
+
+
+class DrillRunningError(RequestError):
+    """A drill is being made, and there is one at a time."""
 
 
 class LoopError(RequestError):

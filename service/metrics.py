@@ -7,7 +7,6 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
-    disable_created_metrics,
     generate_latest,
 )
 
@@ -16,8 +15,6 @@ __all__ = ["CONTENT_TYPE", "Metrics"]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BREAKER_STATES = ("closed", "half_open", "open", "latched")
 SWITCH_BUCKETS = (0.001, 0.005, 0.02, 0.1, 0.5, 1, 2, 4, 8, 16)  # seconds
-
-disable_created_metrics()  # a second series for each, of which nobody asks
 
 
 class Metrics:

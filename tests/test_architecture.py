@@ -20,6 +20,19 @@ MAY_IMPORT = {
         "voices",
         "logs",
         "metrics",
+        "rungs",
+    },
+    # Its command builds the rungs that it looks at.
+    "service.rungs": {
+        "rungs",
+        "engines",
+        "settings",
+        "errors",
+        "audio",
+        "text",
+        "voices",
+        "metrics",
+        "wiring",
     },
     "service.engines": {
         "engines",

@@ -59,9 +59,10 @@ def test_every_setting_of_a_deploy_is_documented_with_its_default() -> None:
 def test_every_variable_of_the_service_is_documented_with_its_default() -> None:
     rows = table_rows(page("reference/settings.md"))
     for name, field in ServiceSettings.model_fields.items():
-        plain = str(field.default).lower().removesuffix(".0")
+        plain = str(field.default).removesuffix(".0")
+        plain = plain.lower() if isinstance(field.default, bool) else plain
         default = NONE if field.default is None else f"`{plain}`"
-        assert rows[variable(name)][0].lower() == default, name
+        assert rows[variable(name)][0] == default, name
 
 
 def test_no_setting_is_documented_that_does_not_exist() -> None:

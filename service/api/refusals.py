@@ -45,6 +45,7 @@ REFUSALS: dict[type[SesameError], Refusal] = {
     errors.ServerKeyError: Refusal(
         401, "key_refused", "No server key came, or a wrong one", CHALLENGE
     ),
+    errors.DrillRunningError: Refusal(409, "drill_running", "Another drill has not ended"),
     errors.BodyTooLargeError: Refusal(413, "body_too_large", "The body is over 1 MiB"),
     errors.ContentTypeError: Refusal(
         415, "content_type_refused", "The body is said not to be JSON"

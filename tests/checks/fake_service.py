@@ -46,6 +46,66 @@ LOADING = HEALTHY | {
 OFFLINE = LOADING | {"status": "offline", "engines": [{"name": "csm", "state": "off"}]}
 
 
+def rung(name: str, finding: str = "off", **changes: Any) -> dict[str, Any]:
+    """Return one rung of the service's report; one that is off was not asked for."""
+    return {
+        "name": name,
+        "asked_for": finding != "off",
+        "state": "off" if finding == "off" else "ready",
+        "reason": None,
+        "host": None,
+        "finding": finding,
+        "detail": "as it should be",
+        "next_step": "",
+        "quota": None,
+        **changes,
+    }
+
+
+def rungs(*named: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """Return the service's report of its rungs: strict offline unless `changes` say else."""
+    there = {"csm": "ready", "remote": "off", "huggingface": "off", "elevenlabs": "off"}
+    all_of_them = {name: rung(name, finding) for name, finding in there.items()}
+    all_of_them |= {"basic": rung("basic", "ready")} | {one["name"]: one for one in named}
+    hosts = [one["host"] for one in all_of_them.values() if one["host"]]
+    return {
+        "mode": "offline",
+        "fallback": {"enabled": bool(hosts), "asked": None, "hosts": hosts},
+        "warnings": [],
+        "rungs": list(all_of_them.values()),
+        "ok": True,
+        "age_seconds": 0.1,
+        **changes,
+    }
+
+
+DRILL_PLAN: dict[str, Any] = {
+    "plan": [
+        {"broken": ["csm"], "speaks": "elevenlabs", "spends": {"api.elevenlabs.io": 16}},
+        {"broken": ["csm", "elevenlabs"], "speaks": "basic", "spends": {}},
+    ],
+    "spends": {"api.elevenlabs.io": 16},
+    "detail": "",
+}
+
+
+def drilled(*, failing: str | None = None) -> dict[str, Any]:
+    """Return how the drill of `DRILL_PLAN` went; `failing` did not speak where it should."""
+    steps = [
+        {
+            "broken": step["broken"],
+            "expected": step["speaks"],
+            "spoke": None if step["speaks"] == failing else step["speaks"],
+            "ok": step["speaks"] != failing,
+            "switch_ms": 12.5,
+            "first_audio_ms": 80.0,
+            "detail": "csm=transient",
+        }
+        for step in DRILL_PLAN["plan"]
+    ]
+    return DRILL_PLAN | {"steps": steps, "ok": failing is None}
+
+
 @dataclass
 class Exchange:
     """One request, and the means to answer it well or badly."""
@@ -115,6 +175,8 @@ class FakeService:
     health_http: int = 200
     readyz_http: int = 200
     engine: str = "csm"
+    rungs: dict[str, Any] = field(default_factory=rungs)
+    drilled: dict[str, Any] = field(default_factory=drilled)
     acts: dict[str, Act] = field(default_factory=dict)
     seen: list[Exchange] = field(default_factory=list)
     url: str = ""
@@ -134,6 +196,11 @@ class FakeService:
             exchange.answer_json(200, {})
         elif exchange.path == "/readyz":
             exchange.answer_json(self.readyz_http, {})
+        elif exchange.path == "/rungs":
+            exchange.answer_json(200, self.rungs)
+        elif exchange.path == "/rungs/drill":
+            posted = exchange.method == "POST"
+            exchange.answer_json(200, self.drilled if posted else DRILL_PLAN)
         elif exchange.path == "/api/v1/generate":
             self._generate(exchange)
         else:

@@ -91,6 +91,12 @@ def test_only_the_named_groups_run(fake: FakeService) -> None:
     assert groups == {"health", "refusals"}
 
 
+def test_a_drill_is_announced_on_standard_error(fake: FakeService) -> None:
+    done = _run(fake.url, "--only", "fallback", "--drill", "--json", "-")
+    assert "spends 16 characters at api.elevenlabs.io" in done.stderr
+    assert json.loads(done.stdout)["ok"] is True
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
@@ -108,6 +114,7 @@ def test_only_the_named_groups_run(fake: FakeService) -> None:
         (["host", "--objective", "total_p95_ms=fast"], "a number above 0: 'fast'"),
         (["host", "--objectives", "no-such-file"], "No such file"),
         (["host", "--objective", "total_p50_ms=1", "--only", "health"], "needs the check latency"),
+        (["host", "--drill", "--only", "health"], "a drill needs the check fallback"),
         (["host", "--key-file", "no-such-file"], "No such file"),
         (["host", "--json", "-", "--junit", "-"], "two different files"),
         (["host", "--json", "a.json", "--junit", "./a.json"], "two different files"),

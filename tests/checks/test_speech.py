@@ -282,12 +282,12 @@ async def test_a_missing_key_says_how_to_give_it(
     assert "SESAME_SERVER_KEY" in next_step
 
 
-async def test_the_key_goes_to_the_route_that_wants_it_only(
+async def test_the_key_goes_to_the_routes_that_want_it_only(
     fake: FakeService, checked: Checked
 ) -> None:
     await checked(key="k3y")
     shown = {exchange.path for exchange in fake.seen if "authorization" in exchange.headers}
-    assert shown == {"/api/v1/generate"}
+    assert shown == {"/api/v1/generate", "/rungs"}
     assert fake.seen[-1].headers["authorization"] == "Bearer k3y"
 
 

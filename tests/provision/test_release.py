@@ -9,7 +9,8 @@ import yaml
 
 from provision._model import CsmEngine, Model, ModelFile
 from provision._release import CONTAINER_USER, RELEASE_LABEL, Release, ReleaseFile, render_release
-from provision.settings import OWNED_BY_DEPLOY, SECRET_NAMES, DeploySettings
+from provision.settings import FOREIGN_NAMES, OWNED_BY_DEPLOY, SECRET_NAMES, DeploySettings
+from service.errors import SettingsError
 from service.settings import SECRETS, ServiceSettings, read_settings, variable
 
 IMAGE = "sesame-csm:0123456789ab"
@@ -51,7 +52,9 @@ def test_the_environment_file_holds_every_variable_that_the_service_reads_and_no
     secrets = {variable(name) for name in SECRETS}
     # A deploy names the model by its folder: there is no cache in the container.
     assert set(variables(release(), "service.env")) == read - {*secrets, "HF_HOME"}
-    assert set(SECRET_NAMES) <= read
+    assert set(SECRET_NAMES) == secrets
+    foreign = {name for name in read if not name.startswith("SESAME_")}
+    assert foreign == {*FOREIGN_NAMES, "HF_TOKEN", "HF_HOME", "ELEVENLABS_API_KEY"}
 
 
 def test_the_rendered_defaults_are_the_services_own() -> None:
@@ -59,8 +62,9 @@ def test_the_rendered_defaults_are_the_services_own() -> None:
     for name, field in ServiceSettings.model_fields.items():
         named = variable(name)
         if named in rendered and named not in SETTLED | set(OWNED_BY_DEPLOY):
-            plain = "" if field.default is None else str(field.default).lower()
-            assert rendered[named].lower() == plain.removesuffix(".0"), named
+            plain = "" if field.default is None else str(field.default).removesuffix(".0")
+            said = plain.lower() if isinstance(field.default, bool) else plain
+            assert rendered[named] == said, named
 
 
 @pytest.mark.parametrize("accelerator", [None, "cpu", "nvidia"])
@@ -102,6 +106,55 @@ def test_a_secret_stands_in_its_own_file_and_in_mayas_only() -> None:
     assert (secret.mode, secret.owner) == ("400", CONTAINER_USER)
     maya = next(file for file in rendered.files if file.path == "maya.env")
     assert (maya.mode, maya.owner) == ("600", 0)
+
+
+def test_the_keys_of_the_clouds_stand_in_their_own_files_only() -> None:
+    keys = {"HF_TOKEN": f"hf_{KEY}", "ELEVENLABS_API_KEY": f"sk_{KEY}"}
+    rendered = release(secrets=keys)
+    for name, key in keys.items():
+        assert [file.path for file in rendered.files if key in file.content] == [f"secrets/{name}"]
+    assert compose(rendered)["secrets"] == ["ELEVENLABS_API_KEY", "HF_TOKEN"]
+
+
+def test_a_key_that_is_no_longer_given_is_removed_from_the_host() -> None:
+    kept = release(secrets={"HF_TOKEN": f"hf_{KEY}"})
+    assert "/opt/sesame-csm/secrets/ELEVENLABS_API_KEY" in kept.unwanted
+    assert "/opt/sesame-csm/secrets/HF_TOKEN" not in kept.unwanted
+
+
+def test_the_guides_hugging_face_settings_are_refused_with_the_explanation(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rendered = release(
+        service_env={
+            "SESAME_ENABLED": True,
+            "SESAME_MODE": "online",
+            "SESAME_URL": "https://api-inference.huggingface.co/models/"
+            "facebook/blenderbot-1B-distill",
+            "SESAME_FALLBACK_ENABLED": True,
+        },
+        secrets={"SESAME_API_KEY": "hf_your_token_here"},
+    )
+    monkeypatch.setattr("service.settings.in_container", lambda: True)
+    for name, value in variables(rendered, "service.env").items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "SESAME_API_KEY").write_text("hf_your_token_here\n", encoding="utf-8")
+    with pytest.raises(SettingsError) as refused:
+        read_settings(tmp_path)
+    said = str(refused.value)
+    assert "api-inference.huggingface.co is retired" in said
+    assert "blenderbot-1B-distill is a chat model" in said
+    assert "set HF_TOKEN" in said
+    assert "hf_your_token_here" not in said
+
+
+def test_for_maya_the_voice_is_here_wherever_its_own_primary_voice_is() -> None:
+    online = {"SESAME_MODE": "online", "SESAME_URL": "https://voice.example"}
+    told = variables(release(service_env=online), "maya.env")
+    assert (told["SESAME_MODE"], told["SESAME_URL"]) == (
+        "offline",
+        "http://localhost:8000/api/v1/generate",
+    )
 
 
 def test_the_container_is_confined() -> None:

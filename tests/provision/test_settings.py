@@ -9,6 +9,7 @@ from pyinfra.api.exceptions import DeployError
 from provision.settings import WAYS_OUT, DeploySettings
 
 KEY = "0123456789abcdef0123456789abcdef"
+ONLINE = {"SESAME_MODE": "online", "SESAME_URL": "https://voice.example/api/v1/generate"}
 
 
 def refusal(**data: Any) -> str:
@@ -50,8 +51,17 @@ def test_data_of_other_programs_is_left_alone() -> None:
         ({"service_env": {"SESAME_MODE": "off'line"}}, "SESAME_MODE holds a quote"),
         ({"service_env": {"SESAME_PORT": 9000}}, "SESAME_PORT cannot be set here"),
         ({"service_env": {"SESAME_SERVER_KEY": KEY}}, "give it in secrets, not in service_env"),
+        ({"service_env": {"HF_TOKEN": KEY}}, "HF_TOKEN is a secret: give it in secrets"),
+        ({"service_env": {"HF_ENDPOINT": "x"}}, "HF_ENDPOINT is no variable of the service"),
+        ({"service_env": {"HF_HOME": "/x"}}, "HF_HOME cannot be set here"),
+        ({"service_env": {"ELEVENLABS_VOICE": "x"}}, "or are ELEVENLABS_BASE_URL, ELEVENLABS_M"),
+        ({"service_env": {"SESAME_URL": "https://x"}}, "the mode is offline: set SESAME_MODE too"),
+        ({"secrets": {"SESAME_API_KEY": KEY}}, "for the key that callers must show give SESAME_S"),
+        ({"service_env": ONLINE, "model_folder": "/csm"}, "leave model_folder out"),
+        ({"fallback_failure": "ignore"}, "fallback_failure=ignore: Input should be 'fail' or"),
         ({"secrets": {"SESAME_KEY": KEY}}, "SESAME_KEY is no secret of the service"),
         ({"secrets": {"SESAME_SERVER_KEY": "short"}}, "has 5 characters, at least 16 are needed"),
+        ({"secrets": {"HF_TOKEN": "hf_"}}, "copy the whole key, or leave it out"),
         ({"secrets": {"SESAME_SERVER_KEY": "sixteen with spaces"}}, "printable ASCII"),
         ({"secrets": {"SESAME_SERVER_KEY": "env:NOT_SET_HERE"}}, "NOT_SET_HERE is not set"),
         ({"secrets": {"SESAME_SERVER_KEY": "file:/none"}}, "/none cannot be read: No such file"),
@@ -94,6 +104,23 @@ def test_secrets_are_taken_from_files(tmp_path: Path) -> None:
     settings = DeploySettings.read(data, name="voice.lan")
     assert settings.secrets["SESAME_SERVER_KEY"].get_secret_value() == KEY
     assert KEY not in repr(settings)
+
+
+def test_a_primary_voice_elsewhere_is_named_with_its_key() -> None:
+    data = {"service_env": ONLINE, "secrets": {"SESAME_API_KEY": KEY}}
+    settings = DeploySettings.read(data, name="voice.lan")
+    assert settings.online
+    assert settings.service_env["SESAME_URL"] == ONLINE["SESAME_URL"]
+
+
+def test_the_keys_of_both_fallbacks_are_secrets_and_their_other_variables_are_not() -> None:
+    data = {
+        "service_env": {"ELEVENLABS_MODEL_ID": "eleven_v3", "SESAME_FALLBACK_ENABLED": True},
+        "secrets": {"HF_TOKEN": KEY, "ELEVENLABS_API_KEY": KEY},
+    }
+    settings = DeploySettings.read(data, name="voice.lan")
+    assert settings.service_env["SESAME_FALLBACK_ENABLED"] == "true"
+    assert set(settings.secrets) == {"HF_TOKEN", "ELEVENLABS_API_KEY"}
 
 
 def test_what_data_options_have_parsed_becomes_text_again() -> None:

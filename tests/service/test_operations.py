@@ -186,6 +186,8 @@ def test_the_document_describes_what_is_answered(voice: httpx.Client) -> None:
         "/livez",
         "/readyz",
         "/metrics",
+        "/rungs",
+        "/rungs/drill",
         "/api/v1/generate",
     }
     generate = document["paths"]["/api/v1/generate"]["post"]
