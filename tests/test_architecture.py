@@ -107,6 +107,27 @@ def test_only_wiring_imports_the_rung_that_needs_torch() -> None:
             assert not any(name.startswith("service.engines.csm") for name in imports(path)), module
 
 
+CLOUDS = {
+    "elevenlabs": "service.engines.elevenlabs",
+    "huggingface_hub": "service.engines.huggingface",
+}
+"""The client of each cloud, and the one module of the service that may import it."""
+
+
+@pytest.mark.parametrize("client", CLOUDS)
+def test_only_its_rung_imports_the_client_of_a_cloud(client: str) -> None:
+    for module, path in modules("service"):
+        if module != CLOUDS[client]:
+            assert not any(name.partition(".")[0] == client for name in imports(path)), module
+
+
+@pytest.mark.parametrize("rung", [*CLOUDS.values(), "service.engines.remote"])
+def test_only_wiring_imports_a_rung_on_other_hosts(rung: str) -> None:
+    for module, path in modules("service"):
+        if module != "service.wiring":
+            assert not any(name.startswith(rung) for name in imports(path)), module
+
+
 def test_nothing_imports_the_benchmarks() -> None:
     for room in ROOMS:
         for module, path in modules(room):

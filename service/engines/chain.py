@@ -290,10 +290,13 @@ class Chain:
         if isinstance(error, RungError):
             return failure_of(error), error.outcome, in_words(error)
         if trying.taken_up is None:
-            return FAILURES["queue_full"], "queue_full", "every permit was taken"
-        if trying.first_audio is None and not trying.lived:
-            return FAILURES["timeout"], "timeout", f"no audio within {trying.patience:.3g} s"
-        return FAILURES["stalled"], "stalled", f"no audio for {self._stall_seconds:g} s"
+            name, why = "queue_full", "every permit was taken"
+        elif trying.first_audio is None and not trying.lived:
+            name, why = "timeout", f"no audio within {trying.patience:.3g} s"
+        else:
+            name, why = "stalled", f"no audio for {self._stall_seconds:g} s"
+        failure = FAILURES[name]
+        return failure, name, "; ".join(filter(None, [why, failure.next_step]))
 
     def _speech(self, trying: _Try, request: _Request, blocks: AsyncGenerator[Samples]) -> Speech:
         rung, taken_up = trying.rung, trying.taken_up or trying.began

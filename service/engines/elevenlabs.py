@@ -240,7 +240,8 @@ class ElevenLabsVoice:
                 "correct ELEVENLABS_VOICE_ID, or voice_id in the persona's voice.toml",
                 quota,
             )
-        if quota.left is not None and quota.left <= 0:
+        beyond = getattr(account, "allowed_to_extend_character_limit", False)
+        if quota.left is not None and quota.left <= 0 and not beyond:
             return Finding(
                 "invalid",
                 f"no characters are left on the plan {account.tier}",

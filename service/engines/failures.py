@@ -23,6 +23,7 @@ class Failure:
       named; latched open until the settings change or that time has come
     + hold: seconds for which it is held where the rung named no time
     + weight: how much it counts; three make a breaker open
+    + next_step: what to do about it, where the error itself does not say
     """
 
     meaning: str
@@ -30,15 +31,27 @@ class Failure:
     breaker: Mark = "counted"
     hold: float = 0.0
     weight: int = 1
+    next_step: str = ""
 
 
 FAILURES: Mapping[str, Failure] = {
     "failed": Failure("the engine on this host could not speak"),
     "transient": Failure("connection refused, reset or closed; 500, 502, 504", again="once"),
     # One of them has cost a listener a share of the deadline; nobody pays it twice.
-    "timeout": Failure("no first audio within its share of the deadline", weight=3),
-    "stalled": Failure("no audio for the stall limit, after some", weight=3),
-    "bad_audio": Failure("empty, cut short, silent, not finite, or no audio at all"),
+    "timeout": Failure(
+        "no first audio within its share of the deadline",
+        weight=3,
+        next_step="look at its load, or raise SESAME_DEADLINE_SECONDS",
+    ),
+    "stalled": Failure(
+        "no audio for the stall limit, after some",
+        weight=3,
+        next_step="look at its load, or raise SESAME_STALL_SECONDS",
+    ),
+    "bad_audio": Failure(
+        "empty, cut short, silent, not finite, or no audio at all",
+        next_step="python -m service.rungs --drill shows whether it speaks now",
+    ),
     "busy": Failure("429, or 503 with a time", again="when_told", breaker="held", hold=1),
     "loop": Failure("the request came back to where it began", breaker="held", hold=60),
     "queue_full": Failure("all that this host asks of it at once is taken", breaker="untouched"),
@@ -58,4 +71,5 @@ def failure_of(error: RungError) -> Failure:
 
 def in_words(error: RungError) -> str:
     """Say what happened and what to do."""
-    return f"{error}; {error.hint}" if error.hint else str(error)
+    next_step = error.hint or failure_of(error).next_step
+    return f"{error}; {next_step}" if next_step else str(error)

@@ -7,6 +7,7 @@ import asyncio
 import contextvars
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from json import JSONDecodeError
 from typing import Any, TypeVar, cast
@@ -277,16 +278,21 @@ class HuggingFaceVoice:
         )
 
     async def _knock(self) -> None:
-        """See that the router or the endpoint is there and takes the token. Raises RungError."""
+        """See that the router or the endpoint is there. Raises RungError.
+
+        Only a post is spoken: what there is to be read, and whether anything, says nothing.
+        """
+        headers = self._key() if self._endpoint else {}
+        refusing = (401, 403, 410, 429) if self._endpoint else ()
         try:
-            async with self._client.stream("GET", self._base, headers=self._key()) as answer:
-                found = answer.status_code
+            async with self._client.stream("GET", self._base, headers=headers) as answer:
+                if answer.status_code >= 500 or answer.status_code in refusing:
+                    raise refusal(answer.status_code, answer.headers, self._server)
         except httpx.HTTPError as error:
             raise unreached(error, self._server) from error
-        # Only a post is spoken: what is not there to be read may be there to speak.
-        missing = (404, 410) if self._endpoint else ()
-        if found >= 500 or found in (401, 403, 429, *missing):
-            raise refusal(found, answer.headers, self._server)
+        except EngineError as error:
+            if self._endpoint or error.failure != "wrong_address":
+                raise
 
     async def _ask(self, work: Callable[[Call], T], most: int = MAX_BODY_BYTES) -> T:
         """Do work with the client in a thread; leaving early ends the thread before it returns.
@@ -306,9 +312,10 @@ class HuggingFaceVoice:
         thread = asyncio.get_running_loop().run_in_executor(self._threads, context.run, run)
         try:
             return await asyncio.shield(thread)
-        except RungError:
-            # A provider may be gone from where the hub said that it is.
-            provider_mappings.cache_clear()
+        except RungError as error:
+            if error.failure == "wrong_address":
+                # The provider may be gone from where the hub said that it is.
+                provider_mappings.cache_clear()
             raise
         except TimeoutError as error:
             # What their client says of a prediction that is not there after a minute.
@@ -348,7 +355,7 @@ class HuggingFaceVoice:
                 content=request.content or None,
             ) as answer:
                 if not answer.is_success:
-                    raise refusal(answer.status_code, answer.headers, self._server)
+                    raise self._refusal(answer, trusted=trusted)
                 body = bytearray()
                 async for piece in answer.aiter_bytes():
                     body += piece
@@ -358,7 +365,18 @@ class HuggingFaceVoice:
                     answer.status_code, answer.headers.get("content-type", ""), bytes(body)
                 )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise unreached(error, self._server) from error
+            raise unreached(error, replace(self._server, host=url.host)) from error
+
+    def _refusal(self, answer: httpx.Response, *, trusted: bool) -> RungError:
+        if trusted:
+            server = replace(self._server, host=answer.url.host)
+            return refusal(answer.status_code, answer.headers, server)
+        # It says nothing of our key or settings: the next answer lies elsewhere.
+        return EngineError(
+            f"the audio cannot be fetched: HTTP {answer.status_code} from {answer.url.host}",
+            "choose another provider if this lasts",
+            failure="transient",
+        )
 
     def _address(self, url: str) -> httpx.URL:
         for known, moved in self._moved.items():
