@@ -33,7 +33,7 @@ unit: $(VENV)/.test
 	@tests/timed 'unit tests' $(VENV)/bin/pytest -q -m 'not integration' -n 2 --dist loadfile --no-loadscope-reorder
 
 integration: $(VENV)/.test
-	@tests/prerequisites espeak-ng debootstrap docker
+	@tests/prerequisites espeak-ng debootstrap ip docker
 	@tests/timed 'integration tests' $(VENV)/bin/pytest -q -m integration --durations=10
 
 $(VENV)/bin/python:

@@ -232,7 +232,7 @@ class Chain:
                     trying.lived = True
                     limit.reschedule(_now() + self._stall_seconds)
 
-                first = await first_heard(blocks, lives)
+                first = await first_heard(blocks, lives, request.longest_seconds)
             trying.first_audio = _now()
             self.breakers[rung.name].spoke()
             if not request.whole:

@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import httpx
 
@@ -27,6 +27,7 @@ Form = Literal["sesame", "openai", "raw"]
 
 NO_KEY = "local"  # what the guide's clients say where there is no key
 OPENAI_MODEL = "tts-1"  # the name that servers of this form know, whatever they run
+PCM, PCM_RATE = "audio/pcm", 24_000  # Hz; OpenAI's name for 16-bit mono without a header
 MAX_REPORT_BYTES = 65_536  # of an answer about itself
 
 LASTING = ("credentials", "payment", "wrong_address")
@@ -72,14 +73,14 @@ class _Place:
 class RemoteVoice:
     """Streams what a server elsewhere answers, and passes on what that says of its speaker.
 
-    | form | SESAME_URL ends with | to speak | about itself |
+    | form | SESAME_URL ends with | is asked to speak at | and about itself at |
     |---|---|---|---|
-    | `sesame` | `/generate`, or has no path | `POST …/api/v1/generate` | `GET …/health` |
-    | `openai` | `/v1/audio/speech` or `/v1` | `POST …/v1/audio/speech` | `GET …/v1/models` |
-    | `raw` | anything else | `POST` as given, `{"inputs": TEXT}` | `HEAD` as given |
+    | `sesame` | no path, or `/generate` | `/api/v1/generate`, or as given | `GET …/health` |
+    | `openai` | `/v1`, or `/v1/audio/speech` | `/v1/audio/speech` | `GET …/v1/models` |
+    | `raw` | anything else | as given: `{"inputs": TEXT}` | `HEAD` as given |
 
-    A form that is named takes a URL with another path for what stands before its routes. WAV is
-    asked for: it streams as samples without a header do, and says itself what it is.
+    For a form that is named, any other path is what stands before its routes. WAV is asked for: it
+    streams as well as samples without a header, and says itself what it is.
 
     + key: shown to that server alone; None or `local`: none is
     + form: `auto` tells it by the table
@@ -152,7 +153,7 @@ class RemoteVoice:
                 "invalid" if error.failure in LASTING else "unreachable"
             )
             return Finding(name, error.message, error.hint)
-        if self._place.form != "sesame":
+        if report.get("status") not in ("healthy", "degraded"):
             return self._narrow(report)
         detail = f"{_badge(report)}, version {_printable(report.get('version'))}, at {self.host}"
         return Finding("ready", detail, SEE_HEALTH if report["status"] == "degraded" else "")
@@ -191,11 +192,14 @@ class RemoteVoice:
                 raise await self._refusal(answer, voice)
             if self._place.form == "sesame":
                 request.remark.substitution = _substitution(answer.headers, voice, request.persona)
+            media_type = media_type_of(answer.headers.get("content-type", ""))
             incoming = Incoming(
-                media_type_of(answer.headers.get("content-type", "")),
+                media_type,
                 longest=longest_seconds(prose(request.segments)) + _silent_seconds(request),
+                raw_rate=PCM_RATE if media_type == PCM else None,
             )
-            async with aclosing(blocks_of(answer.aiter_raw(), incoming)) as blocks:
+            pieces = cast("AsyncGenerator[bytes]", answer.aiter_raw())
+            async with aclosing(pieces), aclosing(blocks_of(pieces, incoming)) as blocks:
                 async for block in blocks:
                     yield block
 
@@ -266,10 +270,9 @@ class RemoteVoice:
             )
         if not answer.is_success:
             raise refusal(answer.status_code, answer.headers, self._server)
-        if status not in ("healthy", "degraded"):
+        if not report:
             raise EngineError(
-                f"what {self.host} answers to GET {self._place.report.path} is no health of a"
-                " Sesame server",
+                f"what {self.host} answers to GET {self._place.report.path} is no report",
                 "correct SESAME_URL, or say with SESAME_REMOTE_FORM what it understands",
                 failure="wrong_address",
             )
@@ -281,7 +284,7 @@ class RemoteVoice:
         return report
 
     def _narrow(self, report: Mapping[str, Any]) -> Finding:
-        if report["http"] == httpx.codes.UNAUTHORIZED:
+        if report.get("http") == httpx.codes.UNAUTHORIZED:
             return Finding(
                 "invalid",
                 f"{self.host} refuses the key",
@@ -296,7 +299,8 @@ class RemoteVoice:
 def _place(url: str, form: Literal["auto", "sesame", "openai", "raw"]) -> _Place:
     try:
         given = httpx.URL(url)
-    except httpx.InvalidURL as error:
+        _ = given.host
+    except (httpx.InvalidURL, UnicodeError) as error:
         raise SettingsError(
             f"SESAME_URL is no address: {error}; give one of the form https://HOST/PATH"
         ) from error

@@ -1,6 +1,7 @@
 """What a rung hands over, verified before anybody hears it. It knows no chain and no breaker."""
 
 import logging
+import math
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
@@ -56,19 +57,23 @@ async def verified(rung: Engine, request: SpeechRequest) -> AsyncGenerator[Sampl
         raise AudioError(f"{seconds:.2f} s of audio are too short for the text", "too_short")
 
 
-async def first_heard(blocks: AsyncGenerator[Samples], lives: Callable[[], None]) -> Samples:
+async def first_heard(
+    blocks: AsyncGenerator[Samples], lives: Callable[[], None], longest: float | None
+) -> Samples:
     """Join blocks until something is heard in them, and give the joined block.
 
     + lives: is called for each block without samples: work goes on
+    + longest: seconds after which the caller wants no more; what is silent until there may be so
 
     Raises AudioError when nothing can be heard.
     """
+    wanted = math.inf if longest is None else round(longest * SAMPLE_RATE)
     lead_in = np.zeros(0, dtype=np.float32)
     async for block in blocks:
         if not block.size:
             lives()
         lead_in = np.concatenate([lead_in, block])
-        if not is_silent(lead_in):
+        if not is_silent(lead_in) or lead_in.size >= wanted:
             return lead_in
         if lead_in.size > LONGEST_LEAD_IN:
             break

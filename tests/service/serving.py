@@ -12,15 +12,20 @@ from starlette.types import ASGIApp
 TIMEOUT = 20  # seconds; far beyond what any answer takes
 
 
+def listen() -> tuple[socket.socket, str]:
+    """Take a free port of loopback; give it and its address."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    return listener, f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
 @contextmanager
-def serving(app: ASGIApp, port: int = 0) -> Iterator[httpx.Client]:
+def serving(app: ASGIApp, at: tuple[socket.socket, str] | None = None) -> Iterator[httpx.Client]:
     """Serve an app on a port of loopback, by default a free one, and give a client of it."""
-    listener = socket.create_server(("127.0.0.1", port))
+    listener, url = at or listen()
     config = uvicorn.Config(app, log_config=None, access_log=False, ws="none")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     try:
         with httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=False) as client:
             # The socket listens before the engines have started: the first answer says they have.

@@ -185,6 +185,16 @@ async def test_an_answer_ends_where_the_caller_says(personas: Personas) -> None:
     assert rung.ended.is_set()
 
 
+async def test_who_asks_for_less_than_the_silence_at_the_start_gets_silence(
+    personas: Personas,
+) -> None:
+    request = replace(request_for(personas["maya"]), longest_seconds=0.1)
+    one = chain(Rung(silence(0.2), tone(), name="csm"))
+    async with one.speak(request) as speech:
+        assert [block.size async for block in speech.blocks] == [2_400]
+    assert speech.attempts == "csm=ok"
+
+
 async def test_a_rung_that_is_loading_is_not_asked(personas: Personas) -> None:
     loading = Rung(tone(), name="csm", state=EngineState("loading", "reading"))
     engine, attempts, _ = await spoken(chain(loading, Rung(tone())), personas)

@@ -1,4 +1,7 @@
-"""Every fault of a server elsewhere, as the chain takes it: who speaks, how the breaker stands."""
+"""Every fault of a cloud as the chain takes it: who speaks, and how the breaker stands.
+
+Those of a remote server are in test_remote.py.
+"""
 
 from collections.abc import Iterator
 from contextlib import aclosing
@@ -12,14 +15,13 @@ from service.engines.elevenlabs import ElevenLabsVoice
 from service.engines.engine import Engine
 from service.engines.failures import FAILURES
 from service.engines.huggingface import HuggingFaceVoice
-from service.engines.remote import RemoteVoice
 from service.voices import Personas
 from tests.service.clouds import ELEVENLABS_KEY, FAULTS, HF_TOKEN, UNREACHABLE, Cloud, Fault, clouds
 from tests.service.rungs import Rung, request_for, tone
 
 pytestmark = pytest.mark.anyio
 
-RUNGS = ("remote", "huggingface", "elevenlabs")
+RUNGS = ("huggingface", "elevenlabs")
 DEADLINE = 1.2  # seconds; a rung that waits has half of it
 STALL = 0.3
 TEXT = "Nobody else may read this sentence."
@@ -36,8 +38,6 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
 
 def rung_at(name: str, url: str, personas: Personas) -> Engine:
     endpoint = f"{url}/endpoint"
-    if name == "remote":
-        return RemoteVoice(endpoint, None, personas, substitute=True, instance="0" * 32)
     if name == "elevenlabs":
         return ElevenLabsVoice(
             ELEVENLABS_KEY, "eleven_flash_v2_5", None, url, personas, substitute=True
