@@ -1,6 +1,7 @@
 # make deploy   bring this machine (or INVENTORY=inventories/prod.py) to a verified voice
 # make test     lint, types, unit tests, integration tests on real hosts in containers
 # make check    the quick part of it: lint, types, unit tests
+# make soak     ten minutes of random faults on every rung
 
 VENV := .venv
 INVENTORY ?= @local
@@ -13,14 +14,16 @@ PINS := constraints.txt service/constraints.txt service/csm/constraints.txt
 PIP_INSTALL := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check \
 	$(addprefix --constraint ,$(PINS))
 
-.PHONY: deploy test check lint types unit integration constraints clean
+.PHONY: deploy test check lint types unit integration soak constraints clean
 
 deploy: $(VENV)/.deploy
 	@$(VENV)/bin/pyinfra -y $(INVENTORY) deploy.py $(ARGS)
 
 test: check integration
 
-check: lint types unit
+# Side by side: neither keeps two cores busy.
+check: lint
+	@$(MAKE) --no-print-directory -j2 types unit
 
 lint: $(VENV)/.test
 	@tests/timed lint sh -c '$(VENV)/bin/ruff check --quiet . && $(VENV)/bin/ruff format --quiet --check .'
@@ -35,6 +38,12 @@ unit: $(VENV)/.test
 integration: $(VENV)/.test
 	@tests/prerequisites espeak-ng debootstrap ip docker
 	@tests/timed 'integration tests' $(VENV)/bin/pytest -q -m integration --durations=10
+
+SOAK_SECONDS ?= 600
+
+soak: $(VENV)/.test
+	@tests/prerequisites espeak-ng
+	@SOAK_SECONDS=$(SOAK_SECONDS) $(VENV)/bin/pytest -q -s -m integration tests/integration/test_soak.py
 
 $(VENV)/bin/python:
 	@if [ -z "$(PYTHON)" ]; then \

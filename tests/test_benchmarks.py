@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import csm
+from benchmarks import chain, csm
 from benchmarks.table import table
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -38,3 +38,11 @@ def test_the_benchmark_writes_what_it_promises(tmp_path: Path) -> None:
         assert row["ms_per_frame"] > 0
         assert row["real_time_factor"] > 0
     assert results["results"][0]["first_audio_ms"] > 0
+
+
+def test_the_benchmark_of_the_chain_writes_what_it_promises(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    assert chain.main(["--requests", "3", "--json", str(file)]) == 0
+    results = json.loads(file.read_text(encoding="utf-8"))
+    assert [row["target_ms"] for row in results["results"]] == [20.0, 1.0, 5.0, 5.0]
+    assert all(row["added_p99_ms"] >= row["added_p50_ms"] for row in results["results"])

@@ -1,6 +1,6 @@
 """Random faults on every rung and eight clients: every answer is audio or an honest error.
 
-`SOAK_SECONDS=600 make soak` runs it for ten minutes.
+`make soak` runs it for ten minutes.
 """
 
 import asyncio
