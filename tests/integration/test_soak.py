@@ -38,6 +38,11 @@ ERRORS = {"voice_offline", "deadline_exceeded", "speech_cut_off"}
 MEMORY_SLACK = 64  # MiB; buffers of eight answers come and go
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _engine() -> None:
+    """Nothing here needs the engine of the other tests."""
+
+
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
     return "asyncio"
