@@ -18,16 +18,16 @@ from typing import Any
 
 import httpx
 import numpy as np
-from service.engines.elevenlabs import ElevenLabsVoice
-from service.engines.remote import RemoteVoice
 
 from benchmarks.machine import describe
 from benchmarks.processes import HOST, free_ports, service, stand_in
 from benchmarks.table import table
 from service.audio import SAMPLE_RATE, Samples
 from service.engines.chain import Chain
+from service.engines.elevenlabs import ElevenLabsVoice
 from service.engines.engine import Engine, EngineState, Finding, SpeechRequest
 from service.engines.failures import FAILURES
+from service.engines.remote import RemoteVoice
 from service.text import segments
 from service.voices import Persona, Personas, load_personas
 
