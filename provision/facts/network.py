@@ -1,0 +1,75 @@
+"""Where a host's packages come from, and which addresses answer it."""
+
+import shlex
+
+from pyinfra.api import FactBase
+
+NETWORK_TIMEOUT_SECONDS = 10
+
+
+class AptRepositories(FactBase[list[tuple[str, str]]]):
+    """Returns the address and the release of each package repository of apt's."""
+
+    def command(self) -> str:
+        return "apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages'"
+
+    def requires_command(self) -> str:
+        return "apt-get"
+
+    @staticmethod
+    def default() -> list[tuple[str, str]]:
+        return []
+
+    def process(self, output: list[str]) -> list[tuple[str, str]]:
+        repositories = []
+        for line in output:
+            uri, _, release = line.strip().partition(" ")
+            if (uri, release) not in repositories:
+                repositories.append((uri, release))
+        return repositories
+
+
+class PackageIndex(FactBase[str | None]):
+    """Returns the Python package index of the host's pip configuration, without password."""
+
+    def command(self) -> str:
+        return (
+            "sed -n 's/^ *index-url *= *//p' /etc/pip.conf ~/.config/pip/pip.conf ~/.pip/pip.conf "
+            "2>/dev/null | sed 's#//[^/@]*@#//#' | tail -n 1; true"
+        )
+
+    def process(self, output: list[str]) -> str | None:
+        return output[-1].strip() or None
+
+
+class Unreachable(FactBase[dict[str, str]]):
+    """Returns the reason by address, of those addresses at which no server answers.
+
+    The question travels as the host's packages do (apt's own client: its proxies, its time-outs).
+    Whom to trust is settled later, by signatures; here only whether somebody answers.
+
+    + urls: addresses
+    """
+
+    def command(self, urls: list[str]) -> str:
+        client = (
+            "/usr/lib/apt/apt-helper -o Acquire::Retries=0 "
+            f"-o Acquire::http::Timeout={NETWORK_TIMEOUT_SECONDS} "
+            f"-o Acquire::https::Timeout={NETWORK_TIMEOUT_SECONDS} "
+            "-o Acquire::https::Verify-Peer=false -o Acquire::https::Verify-Host=false"
+        )
+        probes = "; ".join(
+            f"({client} download-file {shlex.quote(url)} $place/{number} 2>&1 "
+            f"| sed -n {shlex.quote(f's#^E: Failed to fetch [^ ]* *#{number} #p')}) &"
+            for number, url in enumerate(urls)
+        ).replace("&;", "&")
+        return f"place=$(mktemp -d); {probes} wait; rm -rf $place"
+
+    @staticmethod
+    def default() -> dict[str, str]:
+        return {}
+
+    def process(self, output: list[str]) -> dict[str, str]:
+        answers = (line.strip().partition(" ")[::2] for line in output)
+        # A registry asks even for its greeting who we are: that is an answer.
+        return {number: why for number, why in answers if not why.startswith("401 ")}

@@ -1,0 +1,25 @@
+"""What can be changed on a host. pyinfra operations only.
+
+Each reads a fact, does nothing when all is well, and otherwise yields the commands that make it so.
+"""
+
+from provision.operations.docker import ensure_docker_answers
+from provision.operations.files import Commands, ensure_files
+from provision.operations.image import build_service_image, import_base_image
+from provision.operations.model import upload_model
+from provision.operations.packages import ensure_packages, ensure_signing_key
+from provision.operations.release import install_release, start_release, stop_service
+
+__all__ = [
+    "Commands",
+    "build_service_image",
+    "ensure_docker_answers",
+    "ensure_files",
+    "ensure_packages",
+    "ensure_signing_key",
+    "import_base_image",
+    "install_release",
+    "start_release",
+    "stop_service",
+    "upload_model",
+]

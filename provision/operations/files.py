@@ -1,0 +1,45 @@
+"""Commands that run or write as a whole, and files that are as wanted."""
+
+import shlex
+from collections.abc import Generator, Sequence
+
+from pyinfra import host
+from pyinfra.api import StringCommand, operation
+from pyinfra.api.command import PyinfraCommand
+
+from provision import facts
+from provision._release import ReleaseFile
+
+Commands = Generator[str | PyinfraCommand, None, None]
+
+
+def script(*lines: str) -> StringCommand:
+    """Return shell lines as one command that ends at the first line that fails."""
+    return StringCommand("\n".join(["set -eu", *lines]))
+
+
+def write_file(path: str, content: str, mode: str = "644", owner: int = 0) -> StringCommand:
+    """Return a command that writes a file whole or not at all.
+
+    The content travels on standard input, so it stands in no command line, log or temporary file
+    that others can read.
+    """
+    place, half = shlex.quote(path), shlex.quote(f"{path}.half")
+    return StringCommand(
+        f"install -D -m {mode} -o {owner} -g {owner} /dev/stdin {half} && mv -f {half} {place}",
+        _stdin=content,
+    )
+
+
+@operation()
+def ensure_files(files: Sequence[ReleaseFile]) -> Commands:
+    """Write files whose content, mode or owner differ.
+
+    + files: files with absolute paths
+    """
+    states = host.get_fact(facts.FileStates, paths=[file.path for file in files])
+    different = [file for file in files if states.get(file.path) != file.state]
+    if not different:
+        host.noop("every file is as wanted")
+    for file in different:
+        yield write_file(file.path, file.content, file.mode, file.owner)
