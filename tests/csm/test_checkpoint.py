@@ -1,5 +1,6 @@
 """Folders that load, and what is said of those that do not."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -17,12 +18,24 @@ from service.csm import (
     CheckpointUnsafeError,
     TorchCSM,
     load,
+    random_checkpoint,
 )
-from service.csm.checkpoint import AUDIO_EMBEDDING, AUDIO_EMBEDDING_TWIN
+from service.csm.checkpoint import (
+    AUDIO_EMBEDDING,
+    AUDIO_EMBEDDING_TWIN,
+    CODEC_PREFIX,
+    csm_shapes,
+)
+from service.csm.config import CsmConfig
+from service.csm.mimi import Mimi
 from tests.csm.conftest import Pair
 
 INDEX = "transformers.safetensors.index.json"
 SHARD = "transformers-00001-of-00001.safetensors"
+
+PUBLISHED_TENSORS = 538
+PUBLISHED_NAMES = "7f7a21f6c087e6522a28094ae8648e9b00f2842f15dea5391e51ea5dec1386f4"
+"""SHA-256 of the names in the index of ``sesame/csm-1b`` at c92a71e1, sorted, a line each."""
 
 
 @pytest.fixture
@@ -38,6 +51,14 @@ def rewrite(path: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> 
 
 def edit(path: Path, **values: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_the_published_checkpoint_holds_exactly_what_is_read() -> None:
+    config = CsmConfig.read(random_checkpoint.SIZES["1b"])
+    codec = Mimi(config.codec).checkpoint_names()
+    names = {*csm_shapes(config), *(CODEC_PREFIX + name for name in codec), AUDIO_EMBEDDING_TWIN}
+    assert len(names) == PUBLISHED_TENSORS
+    assert hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest() == PUBLISHED_NAMES
 
 
 def absent_folder(folder: Path) -> None:
