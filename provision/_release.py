@@ -15,6 +15,7 @@ from provision._model import CsmEngine, Model
 from provision.settings import SECRET_NAMES, DeploySettings
 
 HOME = "/opt/sesame-csm"
+MODELS = f"{HOME}/models"
 COMPOSE_FILE = "docker-compose.sesame-offline.yml"
 CONTAINER = "sesame-csm-offline"
 CONTAINER_PORT = 8000
@@ -68,7 +69,7 @@ class Release:
 
 def model_home(model: Model) -> str:
     """Return the folder of a model on a host. Its name is its content, so two never mix."""
-    return f"{HOME}/models/{model.digest}"
+    return f"{MODELS}/{model.digest}"
 
 
 def render_release(

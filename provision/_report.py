@@ -17,7 +17,8 @@ from provision._release import CONTAINER, HOME
 from provision.settings import DeploySettings
 
 WIDTH = 160
-WITHOUT_MODEL = "Maya's own voice needs the CSM-1B model: give model_folder=/path/to/csm-1b"
+GIVE_A_MODEL = "give model_token=env:HF_TOKEN to fetch it, or model_folder=/path/to/csm-1b"
+WITHOUT_MODEL = f"Maya's own voice needs the CSM-1B model: {GIVE_A_MODEL}"
 WITH_MODEL = f"the model is in place and does not speak: docker logs {CONTAINER} says why"
 MARKS = {"met": "✓", "not_met": "✗", "unknown": "?"}
 CLOUDS = ("elevenlabs", "huggingface")

@@ -11,6 +11,7 @@ from pyinfra.facts.server import Arch, OsRelease
 
 from provision import _network, facts
 from provision._accelerator import choose_accelerator, unused_gpu
+from provision._checkpoint import read_model
 from provision._disk import DOCKER_ROOT, needed_for_image, refuse_disks
 from provision._distribution import ARCHITECTURES, DISTRIBUTIONS, Distribution, find_distribution
 from provision._docker import (
@@ -21,10 +22,12 @@ from provision._docker import (
     missing_parts,
     refuse_engine,
 )
+from provision._hub import Unclear, judge_access
 from provision._image import LIGHT, Variant, image_tag
-from provision._model import CsmEngine, Model, read_model
+from provision._model import HUB, PUBLISHED, CsmEngine, Hub, Model, read_manifest
 from provision._package_index import default_package_index
 from provision._release import CONTAINER, CONTAINER_PORT, HOME, model_home
+from provision._report import GIVE_A_MODEL
 from provision.settings import DeploySettings
 
 NEEDED_MEMORY_MIB = 512
@@ -186,23 +189,65 @@ class _Survey:
         """Return the model and what it runs on, or None where the basic voice speaks alone."""
         if self.settings.model == "none" or self.settings.online:
             return None
-        if self.settings.model_folder is None:
-            host.log("The basic voice will speak. For Maya's own: model_folder=/path/to/csm-1b")
+        if self.settings.source_of_model is None:
+            host.log(f"The basic voice will speak. For Maya's own: {GIVE_A_MODEL}")
             return None
         nvidia = host.get_fact(facts.Nvidia)
         accelerator = choose_accelerator(
             self.settings.accelerator, nvidia["gpus"], runtime=nvidia["runtime"]
         )
-        model = read_model(self.settings.model_folder)
-        refusals = [thing for thing in (accelerator, model) if isinstance(thing, Refusal)]
-        if isinstance(accelerator, Refusal) or isinstance(model, Refusal):
-            self.refusals += refusals
+        if isinstance(accelerator, Refusal):
+            self.refusals.append(accelerator)
+        model = self._settle_model()
+        if isinstance(accelerator, Refusal) or model is None:
             return None
         if idle := unused_gpu(accelerator, self.settings.accelerator, nvidia["gpus"]):
             host.log(idle)
         engine = CsmEngine(model, accelerator)
         self._judge_memory(resources, engine.needed_memory_mib)
         return engine
+
+    def _settle_model(self) -> Model | None:
+        """Return the model that is placed, or None where there is none to be had.
+
+        A folder that is no model, or a manifest, is a mistake and is refused. A hub that does not
+        give the model is refused only where the model is required.
+        """
+        settings = self.settings
+        if settings.source_of_model == "folder" and settings.model_folder is not None:
+            model = read_model(settings.model_folder)
+        else:
+            manifest = settings.model_manifest or PUBLISHED
+            model = read_manifest(manifest, settings.model_mirror or HUB)
+        if isinstance(model, Refusal):
+            self.refusals.append(model)
+            return None
+        if isinstance(model.origin, Hub) and self._missing_mib(model):
+            refusal = self._judge_hub(model.origin)
+            if refusal and settings.model == "required":
+                self.refusals.append(refusal)
+            elif refusal:
+                host.log(f"The basic voice will speak. {refusal}")
+            if refusal:
+                return None
+        return model
+
+    def _judge_hub(self, hub: Hub) -> Refusal | None:
+        """Say why a hub does not give its model to this host, as far as it can be known before."""
+        token = self.settings.model_token
+        access = judge_access(hub, token.get_secret_value() if token else None)
+        if isinstance(access, Refusal):
+            return access
+        if isinstance(access, Unclear):
+            host.log(f"Whether the model can be had is not known before: {access.why}")
+        silent = host.get_fact(facts.Unreachable, urls=[hub.configuration_url])
+        why = silent.get("0", "")
+        if not why or why.startswith("403 "):
+            return None
+        return Refusal(
+            f"the model comes from {hub.endpoint}, which does not answer the host ({why})",
+            "open the way to it, give a mirror in model_mirror, or a folder in model_folder",
+        )
 
     def _candidate_variants(self, engine: CsmEngine | None) -> tuple[Variant, ...]:
         if engine is None:

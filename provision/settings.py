@@ -54,6 +54,11 @@ WAYS_OUT = {
     "base_image": "give auto, debootstrap, or a registry reference such as debian:trixie-slim",
     "model": "give one of auto, required, none",
     "model_folder": "give the path of a folder of the machine that you deploy from",
+    "model_source": "give one of auto, hub, mirror, folder",
+    "model_token": 'give "env:HF_TOKEN" or "file:PATH", and keep the token there',
+    "model_mirror": "give an address such as https://models.lan, without a user or a password",
+    "model_manifest": "give the path of a file of the machine that you deploy from",
+    "model_prune": "give true or false",
     "accelerator": "give one of auto, nvidia, cpu",
     "torch_index": f"give auto, none, or an address such as {TORCH_CPU_INDEX}",
     "bind": "give an IP address of the host, such as 127.0.0.1 or 0.0.0.0",
@@ -123,6 +128,26 @@ class DeploySettings(BaseModel):
     """Folder of the deploying machine with a checkpoint in the layout of ``sesame/csm-1b``; what
     the engine needs of it is placed on the host."""
 
+    model_source: Literal["auto", "hub", "mirror", "folder"] = "auto"
+    """Where the model's files come from: the Hugging Face Hub, a mirror of it, or a folder of the
+    deploying machine. ``auto`` takes the folder that is given, else the mirror that is given, else
+    the hub when there is a token for it."""
+
+    model_token: Secret | None = None
+    """Token that may read the model's repository, for the one command that fetches it; the service
+    never has it. ``env:NAME`` and ``file:PATH`` are followed on the deploying machine."""
+
+    model_mirror: str | None = Field(default=None, pattern=r"^https?://[!-~]+$")
+    """Address of a mirror that speaks the hub's protocol. It gets ``model_token`` if one is
+    given."""
+
+    model_manifest: Path | None = None
+    """File of the deploying machine that lists another model's files, as
+    ``python -m service.model_cache`` writes it; unset: the published CSM-1B."""
+
+    model_prune: bool = False
+    """Whether models of earlier deploys are removed from the host."""
+
     accelerator: Literal["auto", "nvidia", "cpu"] = "auto"
     """What the model runs on; ``auto`` takes the host's GPU where its driver and its Docker engine
     can give it to a container, else the processor."""
@@ -154,10 +179,24 @@ class DeploySettings(BaseModel):
     start_timeout_seconds: int = Field(default=180, ge=5, le=3600)
     """How long the service may take from its start to healthy."""
 
-    @field_validator("model_folder")
+    @field_validator("model_folder", "model_manifest")
     @classmethod
-    def _start_at_home(cls, folder: Path | None) -> Path | None:
-        return folder.expanduser() if folder else None
+    def _start_at_home(cls, path: Path | None) -> Path | None:
+        return path.expanduser() if path else None
+
+    @field_validator("model_token")
+    @classmethod
+    def _refuse_what_is_no_token(cls, token: SecretStr | None) -> SecretStr | None:
+        if token and not re.fullmatch(r"[!-~]+", token.get_secret_value()):
+            raise ValueError("a token is printable ASCII without spaces")
+        return token
+
+    @field_validator("model_mirror")
+    @classmethod
+    def _refuse_a_password_of_the_mirror(cls, address: str | None) -> str | None:
+        if address and "@" in address:
+            raise ValueError("an address with a user or a password would stand in command lines")
+        return address
 
     @field_validator("torch_index")
     @classmethod
@@ -215,22 +254,29 @@ class DeploySettings(BaseModel):
         return secrets
 
     @model_validator(mode="after")
+    def _refuse_a_source_without_its_place(self) -> Self:
+        for source, setting in (("folder", "model_folder"), ("mirror", "model_mirror")):
+            if self.model_source == source and getattr(self, setting) is None:
+                raise ValueError(f"model_source={source}, and it is not said which: give {setting}")
+        return self
+
+    @model_validator(mode="after")
     def _refuse_a_required_model_from_nowhere(self) -> Self:
-        if self.model == "required" and self.model_folder is None:
+        if self.model == "required" and self.source_of_model is None and not self.online:
             raise ValueError(
-                "model=required, and there is none: in this version a model comes from a folder "
-                "of the machine that you deploy from; give model_folder=/path/to/csm-1b, or "
-                "model=auto to go on with the basic voice"
+                "model=required, and there is none: give model_token=env:HF_TOKEN to fetch it from "
+                "the hub, or model_folder=/path/to/csm-1b, or model=auto to go on with the basic "
+                "voice"
             )
         return self
 
     @model_validator(mode="after")
     def _refuse_a_model_that_nothing_would_run(self) -> Self:
-        if self.online and self.model_folder is not None:
+        if self.online and (self.model == "required" or self.model_folder is not None):
+            given = f"model_folder={self.model_folder}" if self.model_folder else "model=required"
             raise ValueError(
-                f"SESAME_MODE=online and model_folder={self.model_folder}: the primary voice is at "
-                "SESAME_URL then, and no model runs here; leave model_folder out, or set "
-                "SESAME_MODE=offline"
+                f"SESAME_MODE=online and {given}: the primary voice is at SESAME_URL then, and no "
+                f"model runs here; leave {given.partition('=')[0]} out, or set SESAME_MODE=offline"
             )
         return self
 
@@ -265,6 +311,17 @@ class DeploySettings(BaseModel):
     def enabled(self) -> bool:
         """Whether the voice is to run at all (the guide's ``SESAME_ENABLED``)."""
         return TypeAdapter(bool).validate_python(self.service_env.get("SESAME_ENABLED", "true"))
+
+    @property
+    def source_of_model(self) -> Literal["hub", "mirror", "folder"] | None:
+        """Where the model comes from, or None where nothing says so."""
+        if self.model_source != "auto":
+            return self.model_source
+        if self.model_folder is not None:
+            return "folder"
+        if self.model_mirror is not None:
+            return "mirror"
+        return "hub" if self.model_token or self.model_manifest else None
 
     @property
     def online(self) -> bool:
@@ -336,7 +393,7 @@ def _explain(error: ValidationError, data: Mapping[str, Any]) -> list[str]:
             continue
         setting = str(detail["loc"][0])
         value = str(data[setting])
-        secret = setting in {"secrets", "service_env"} or re.search("://.*@", value)
+        secret = setting in {"secrets", "service_env", "model_token"} or re.search("://.*@", value)
         shown = setting if secret else f"{setting}={value}"
         lines.append(f"  {shown}: {rule}; {WAYS_OUT[setting]}")
     return lines

@@ -52,8 +52,9 @@ def openapi() -> dict[str, Any]:
 def test_every_setting_of_a_deploy_is_documented_with_its_default() -> None:
     rows = table_rows(page("reference/settings.md"))
     for name, field in DeploySettings.model_fields.items():
-        default = NONE if field.default is None else f"`{field.default}`"
-        assert rows[name][0] == default, name
+        default = field.default
+        told = str(default).lower() if isinstance(default, bool) else str(default)
+        assert rows[name][0] == (NONE if default is None else f"`{told}`"), name
 
 
 def test_every_variable_of_the_service_is_documented_with_its_default() -> None:

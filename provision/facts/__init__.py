@@ -2,10 +2,13 @@
 
 from provision.facts.docker import Container, DockerEngine, Image
 from provision.facts.files import (
+    STAMP,
     STATE_OF_FILE,
     Certificates,
+    FileSizes,
     FileStates,
     KeyFingerprint,
+    Models,
     PlacedFiles,
 )
 from provision.facts.gpu import Nvidia
@@ -14,16 +17,19 @@ from provision.facts.network import AptRepositories, PackageIndex, Unreachable
 from provision.facts.voice import VoiceReport
 
 __all__ = [
+    "STAMP",
     "STATE_OF_FILE",
     "AptRepositories",
     "Certificates",
     "Container",
     "DockerEngine",
+    "FileSizes",
     "FileStates",
     "FreeDisk",
     "Image",
     "KeyFingerprint",
     "Listeners",
+    "Models",
     "Nvidia",
     "PackageIndex",
     "PlacedFiles",

@@ -1,5 +1,6 @@
 """What a host's files hold."""
 
+import re
 import shlex
 from typing import Any
 
@@ -7,6 +8,8 @@ from pyinfra.api import FactBase
 
 STATE_OF_FILE = "stat -c '%a %u %s %.9Y'"
 """Prints what tells whether a file has changed since it was verified."""
+
+STAMP = ".verified"
 
 
 class FileStates(FactBase[dict[str, str]]):
@@ -38,8 +41,8 @@ class FileStates(FactBase[dict[str, str]]):
 class PlacedFiles(FactBase[dict[str, dict[str, Any]]]):
     """Returns SHA-256 by path of those files that exist, read anew only where they have changed.
 
-    A stamp beside the folder (``FOLDER.verified``) holds ``SHA-256 MODE OWNER SIZE MTIME PATH`` of
-    each file that was verified; what differs from its line there is read.
+    A stamp in the folder (``.verified``) holds ``SHA-256 MODE OWNER SIZE MTIME PATH`` of each file
+    that was verified; what differs from its line there is read.
 
     + folder: folder on the host
     + paths: files below it
@@ -57,7 +60,7 @@ class PlacedFiles(FactBase[dict[str, dict[str, Any]]]):
             f'state="$({STATE_OF_FILE} "$path") $path"; '
             'digest=$(awk -v state="$state" '
             "'{digest = $1; sub(/^[^ ]+ /, \"\")} $0 == state {print digest; exit}' "
-            f"{shlex.quote(folder)}.verified 2>/dev/null); "
+            f"{STAMP} 2>/dev/null); "
             'if [ -n "$digest" ]; then echo "$digest stamped $path"; '
             'else digest=$(sha256sum < "$path"); echo "${digest%% *} read $path"; fi; done'
         )
@@ -107,3 +110,38 @@ class KeyFingerprint(FactBase[str | None]):
 
     def process(self, output: list[str]) -> str | None:
         return output[0].strip() if output else None
+
+
+class FileSizes(FactBase[dict[str, int]]):
+    """Returns the size in bytes by path, of those files that exist.
+
+    + paths: files
+    """
+
+    def command(self, paths: list[str]) -> str:
+        return f"stat -c '%s %n' {' '.join(map(shlex.quote, paths))} 2>/dev/null || true"
+
+    @staticmethod
+    def default() -> dict[str, int]:
+        return {}
+
+    def process(self, output: list[str]) -> dict[str, int]:
+        lines = (line.strip().partition(" ") for line in output)
+        return {path: int(size) for size, _, path in lines}
+
+
+class Models(FactBase[list[str]]):
+    """Returns the names of the models that a host holds, whole or not.
+
+    + folder: where they lie
+    """
+
+    def command(self, folder: str) -> str:
+        return f"ls -1 {shlex.quote(folder)} 2>/dev/null || true"
+
+    @staticmethod
+    def default() -> list[str]:
+        return []
+
+    def process(self, output: list[str]) -> list[str]:
+        return [name for name in map(str.strip, output) if re.fullmatch("[0-9a-f]{12}", name)]

@@ -6,7 +6,7 @@ Each reads a fact, does nothing when all is well, and otherwise yields the comma
 from provision.operations.docker import ensure_docker_answers
 from provision.operations.files import Commands, ensure_files
 from provision.operations.image import build_service_image, import_base_image
-from provision.operations.model import upload_model
+from provision.operations.model import fetch_model, prune_models, upload_model
 from provision.operations.packages import ensure_packages, ensure_signing_key
 from provision.operations.release import install_release, start_release, stop_service
 
@@ -17,8 +17,10 @@ __all__ = [
     "ensure_files",
     "ensure_packages",
     "ensure_signing_key",
+    "fetch_model",
     "import_base_image",
     "install_release",
+    "prune_models",
     "start_release",
     "stop_service",
     "upload_model",

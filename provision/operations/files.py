@@ -4,13 +4,28 @@ import shlex
 from collections.abc import Generator, Sequence
 
 from pyinfra import host
-from pyinfra.api import StringCommand, operation
+from pyinfra.api import Host, State, StringCommand, operation
+from pyinfra.api.arguments import ConnectorArguments
 from pyinfra.api.command import PyinfraCommand
+from pyinfra.connectors.util import CommandOutput
 
 from provision import facts
 from provision._release import ReleaseFile
 
 Commands = Generator[str | PyinfraCommand, None, None]
+
+
+class ToldCommand(StringCommand):
+    """A command that takes long: what it says is shown while it runs."""
+
+    def execute(
+        self, state: State, host: Host, connector_arguments: ConnectorArguments
+    ) -> tuple[bool, CommandOutput]:
+        """Run it, as pyinfra runs any other, and show its lines."""
+        connector_arguments.update(self.connector_arguments)
+        return host.run_shell_command(
+            self, print_output=True, print_input=state.print_input, **connector_arguments
+        )
 
 
 def script(*lines: str) -> StringCommand:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from provision._model import Model, read_model
+from provision._checkpoint import read_model
+from provision._model import Model
 from service.csm import FRAME_SECONDS, frame_budget, random_checkpoint
 from tests.integration.deploying import deploy
 from tests.integration.machines import Machine, machine

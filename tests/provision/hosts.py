@@ -48,6 +48,9 @@ class FakeHost:
     files: tuple[str, ...] = ()
     nvidia: tuple[str, ...] = ()
     placed: tuple[str, ...] = ()
+    halves: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    hub: tuple[str, ...] = ()
     container: dict[str, Any] = field(default_factory=dict)
     report: dict[str, Any] | None = None
 
@@ -77,9 +80,12 @@ class FakeHost:
             ],
             "-exec sha256sum": [],
             "index-url": [],
+            "/resolve/": list(self.hub),
             "apt-helper": list(self.unreachable),
             "dpkg -l": [f"ii  {name}  1.0  amd64  a package" for name in self.packages],
             **{f"'{{{{.Id}}}}' {image} ": "sha256:5e5a3e" for image in self.images},
+            "stat -c '%s": list(self.halves),
+            "ls -1 /opt/sesame-csm/models": list(self.models),
             "stat -c": list(self.files),
             "docker inspect --type container": json.dumps(self.container) if self.container else [],
             "-m checks": json.dumps(self.report) if self.report else [],

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from provision._checkpoint import read_model
 from provision._docker import Refusal
-from provision._model import CsmEngine, Model, read_model
+from provision._model import CsmEngine, Hub, Model, read_manifest
 from tests.provision.checkpoints import INDEX, SHARDS, shard, write_checkpoint
 
 
@@ -141,3 +142,60 @@ def test_memory_follows_from_the_weights(folder: Path) -> None:
     engine = CsmEngine(model_of(folder), "cpu")
     assert engine.memory_limit_mib == 1 + 2048
     assert engine.needed_memory_mib == 1024 + 1
+
+
+def test_the_published_manifest_is_the_whole_model() -> None:
+    model = read_manifest()
+    assert isinstance(model, Model)
+    assert isinstance(model.origin, Hub)
+    assert model.origin.configuration_url == (
+        "https://huggingface.co/sesame/csm-1b/resolve/"
+        "c92a71e1c419772e25be7dc14d952c2521a740ab/config.json"
+    )
+    paths = [file.path for file in model.files]
+    assert set(paths) >= {"config.json", "tokenizer.json", *SHARDS, INDEX}
+    assert sum(path.startswith("prompts/") for path in paths) == 6
+    assert model.weights_mib == 6804
+
+
+def test_a_folder_and_a_hub_with_the_same_files_are_the_same_model(
+    folder: Path, tmp_path: Path
+) -> None:
+    model = model_of(folder)
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(Hub("https://hub", "me/mine", "main").manifest_of(model), encoding="utf-8")
+    fetched = read_manifest(manifest, "https://models.lan/")
+    assert isinstance(fetched, Model)
+    assert fetched.digest == model.digest
+    assert fetched.origin == Hub("https://models.lan", "me/mine", "main")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "No such file"),
+        ("{", "JSONDecodeError"),
+        ("[]", "TypeError"),
+        ({"files": []}, "it lists no safetensors file"),
+        ({"files": [{"path": "../x", "size": 1, "sha256": "0" * 64}]}, "does not stay in its"),
+        ({"files": [{"path": "/etc/x", "size": 1, "sha256": "0" * 64}]}, "does not stay in its"),
+        ({"files": [{"path": "a b;rm", "size": 1, "sha256": "0" * 64}]}, "does not stay in its"),
+        ({"files": [{"path": "x", "size": 1, "sha256": "00"}]}, "has no size and SHA-256"),
+        ({"repository": "a/b/c"}, "'a/b/c' is no name of a repository"),
+        ({"revision": None}, "None is no name of a repository or a revision"),
+    ],
+)
+def test_a_manifest_that_is_none_is_refused_with_its_fault(
+    content: str | dict[str, object] | None, words: str, tmp_path: Path
+) -> None:
+    manifest = tmp_path / "manifest.json"
+    if isinstance(content, dict):
+        shard = {"path": SHARDS[0], "size": 1, "sha256": "0" * 64}
+        table = {"repository": "me/mine", "revision": "main", "files": [shard], **content}
+        manifest.write_text(json.dumps(table), encoding="utf-8")
+    elif content is not None:
+        manifest.write_text(content, encoding="utf-8")
+    refusal = read_manifest(manifest)
+    assert isinstance(refusal, Refusal)
+    assert f"model_manifest={manifest}" in refusal.reason
+    assert words in refusal.reason

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from provision.facts import STATE_OF_FILE, PlacedFiles
+from provision.facts import STAMP, STATE_OF_FILE, PlacedFiles
 
 CLIP = "prompts/one clip.wav"
 
@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
     (folder / "config.json").write_text("{}", encoding="utf-8")
     (folder / CLIP).write_bytes(b"RIFF")
     lines = [f"{digest(folder / name)} {state(folder / name)} {name}" for name in names(folder)]
-    (tmp_path / "0123456789ab.verified").write_text("\n".join(lines), encoding="utf-8")
+    (folder / STAMP).write_text("\n".join(lines), encoding="utf-8")
     return folder
 
 
@@ -64,7 +64,7 @@ def test_a_file_that_was_touched_is_read(folder: Path) -> None:
 
 
 def test_without_a_stamp_every_file_is_read(folder: Path) -> None:
-    folder.with_suffix(".verified").unlink()
+    (folder / STAMP).unlink()
     assert {found["stamped"] for found in placed(folder).values()} == {False}
 
 

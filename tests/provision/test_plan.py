@@ -7,9 +7,11 @@ from typing import Literal
 
 import pytest
 
+from provision._checkpoint import read_model
 from provision._distribution import DISTRIBUTIONS
+from provision._docker import Refusal
 from provision._image import Variant
-from provision._model import CsmEngine, Model, read_model
+from provision._model import CsmEngine, Model, read_manifest
 from provision._network import TORCH_CPU_INDEX
 from provision._report import draw_report
 from provision.settings import DeploySettings
@@ -35,6 +37,11 @@ def model(tmp_path: Path) -> Model:
     return found
 
 
+def folder_of(model: Model) -> Path:
+    assert isinstance(model.origin, Path)
+    return model.origin
+
+
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_first_plan_of_a_bare_host_is_the_golden_one(name: str, source: str) -> None:
@@ -57,9 +64,9 @@ def test_the_first_plan_with_a_model_is_the_golden_one(
     closed = (*CLOSED_NETWORK, *torch) if source == "distribution" else ()
     nvidia = GPU if accelerator == "nvidia" else ()
     plan = run_deploy(
-        bare(DEBIAN, unreachable=closed, nvidia=nvidia), model_folder=str(model.folder)
+        bare(DEBIAN, unreachable=closed, nvidia=nvidia), model_folder=str(folder_of(model))
     )
-    text = plan.text().replace(str(model.folder), "MODEL_FOLDER")
+    text = plan.text().replace(str(folder_of(model)), "MODEL_FOLDER")
     golden = PLANS / f"trixie-{source}-csm-{accelerator}.txt"
     if os.environ.get("UPDATE_PLANS"):
         golden.write_text(text, encoding="utf-8")
@@ -72,7 +79,7 @@ def test_the_first_plan_with_a_model_is_the_golden_one(
 def test_the_plan_of_a_host_settled_with_a_model_is_empty(
     source: str, accelerator: Literal["nvidia", "cpu"], model: Model
 ) -> None:
-    settings = DeploySettings(model_folder=model.folder)
+    settings = DeploySettings(model_folder=folder_of(model))
     open_to_torch = source == "docker" and accelerator == "cpu"
     host = settled(
         DEBIAN,
@@ -81,7 +88,7 @@ def test_the_plan_of_a_host_settled_with_a_model_is_empty(
         engine=CsmEngine(model, accelerator),
         variant=Variant("engine", TORCH_CPU_INDEX if open_to_torch else ""),
     )
-    plan = run_deploy(host, model_folder=str(model.folder))
+    plan = run_deploy(host, model_folder=str(folder_of(model)))
     assert not plan.failed
     assert plan.changes == []
 
@@ -164,7 +171,9 @@ def upload(plan: Plan) -> list[str]:
 def test_only_missing_and_different_files_of_a_model_travel(model: Model) -> None:
     there = placed(model)
     changed = there[0].replace(model.files[0].sha256, "00").replace("stamped", "read")
-    plan = run_deploy(bare(DEBIAN, placed=(changed, *there[2:])), model_folder=str(model.folder))
+    plan = run_deploy(
+        bare(DEBIAN, placed=(changed, *there[2:])), model_folder=str(folder_of(model))
+    )
     travelled = [command for command in upload(plan) if "FileUploadCommand" in command]
     assert len(travelled) == 2
     assert model.files[0].path in travelled[0]
@@ -176,10 +185,81 @@ def test_a_model_that_is_whole_but_was_touched_is_stamped_anew_and_does_not_trav
     model: Model,
 ) -> None:
     touched = tuple(line.replace("stamped", "read") for line in placed(model))
-    plan = run_deploy(bare(DEBIAN, placed=touched), model_folder=str(model.folder))
+    plan = run_deploy(bare(DEBIAN, placed=touched), model_folder=str(folder_of(model)))
     assert not any("FileUploadCommand" in command for command in upload(plan))
     assert any(".verified" in command for command in upload(plan))
     assert not any("docker restart" in command for command in upload(plan))
+
+
+@pytest.fixture
+def _hub_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the deploying machine be told that it may have the model."""
+    monkeypatch.setattr("provision.host.judge_access", lambda _hub, _token: None)
+
+
+HUB_DATA = {"model_token": "hf_a_token_of_nobody", "torch_index": "none"}
+
+
+@pytest.mark.usefixtures("_hub_gives")
+def test_the_first_plan_with_a_model_from_the_hub_is_the_golden_one() -> None:
+    plan = run_deploy(bare(DEBIAN), **HUB_DATA)
+    golden = PLANS / "trixie-docker-csm-cpu-hub.txt"
+    if os.environ.get("UPDATE_PLANS"):
+        golden.write_text(plan.text(), encoding="utf-8")
+    assert not plan.failed
+    assert plan.text() == golden.read_text(encoding="utf-8")
+    assert HUB_DATA["model_token"] not in plan.text() + "\n".join(plan.said)
+
+
+@pytest.mark.usefixtures("_hub_gives")
+def test_a_hub_that_does_not_answer_the_host_leaves_the_basic_voice() -> None:
+    plan = run_deploy(bare(DEBIAN, hub=("0 Could not resolve",)), **HUB_DATA)
+    assert not plan.failed
+    assert any("does not answer the host (Could not resolve)" in line for line in plan.said)
+    assert plan.text() == (PLANS / "trixie-docker.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("refusal", "silent"), [(Refusal("the token is wrong", "make one"), ()), (None, ("0 refused",))]
+)
+def test_a_required_model_that_cannot_be_had_is_refused_before_anything_changes(
+    refusal: Refusal | None, silent: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("provision.host.judge_access", lambda _hub, _token: refusal)
+    plan = run_deploy(bare(DEBIAN, hub=silent), model="required", **HUB_DATA)
+    assert plan.failed
+    assert plan.operations == []
+
+
+def test_a_model_from_the_hub_that_is_in_place_asks_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr("provision.host.judge_access")
+    model = read_manifest()
+    assert isinstance(model, Model)
+    settings = DeploySettings.read(HUB_DATA, name="host")
+    host = settled(
+        DEBIAN, settings, "docker", engine=CsmEngine(model, "cpu"), variant=Variant("engine")
+    )
+    plan = run_deploy(replace(host, hub=("0 Could not resolve",)), **HUB_DATA)
+    assert not plan.failed
+    assert plan.changes == []
+
+
+def test_a_transfer_that_was_cut_sends_only_the_rest(model: Model) -> None:
+    file = next(file for file in model.files if file.path == "config.json")
+    half = f"/opt/sesame-csm/models/{model.digest}/{file.path}.{file.sha256[:12]}.half"
+    plan = run_deploy(bare(DEBIAN, halves=(f"5 {half}",)), model_folder=str(folder_of(model)))
+    sent = next(line for line in upload(plan) if "config.json," in line)
+    assert f"{file.size - 5} bytes from 5 on" in sent
+
+
+def test_models_of_earlier_deploys_stay_unless_it_is_asked_for(model: Model) -> None:
+    host = bare(DEBIAN, models=("0123456789ab", model.digest))
+    folder = str(folder_of(model))
+    assert "rm -rf /opt/sesame-csm/models/" not in run_deploy(host, model_folder=folder).text()
+    pruned = run_deploy(host, model_folder=folder, model_prune=True).text()
+    assert "rm -rf /opt/sesame-csm/models/0123456789ab\n" in pruned
 
 
 def test_without_a_model_folder_the_way_to_a_better_voice_is_told() -> None:
@@ -189,7 +269,7 @@ def test_without_a_model_folder_the_way_to_a_better_voice_is_told() -> None:
 
 
 def test_model_none_leaves_a_model_folder_alone(model: Model) -> None:
-    plan = run_deploy(bare(DEBIAN), model="none", model_folder=str(model.folder))
+    plan = run_deploy(bare(DEBIAN), model="none", model_folder=str(folder_of(model)))
     assert plan.text() == (PLANS / "trixie-docker.txt").read_text(encoding="utf-8")
     assert not any("model_folder=" in line for line in plan.said)
 
@@ -198,9 +278,9 @@ def test_a_model_folder_that_is_no_checkpoint_is_refused_before_anything_changes
     model: Model,
 ) -> None:
     shard = next(file.path for file in model.files if file.path.endswith(".safetensors"))
-    (model.folder / shard).unlink()
+    (folder_of(model) / shard).unlink()
     read_model.cache_clear()
-    plan = run_deploy(bare(DEBIAN), model_folder=str(model.folder))
+    plan = run_deploy(bare(DEBIAN), model_folder=str(folder_of(model)))
     assert plan.failed
     assert plan.operations == []
     assert any(shard in line for line in plan.said)
@@ -235,7 +315,7 @@ def test_a_model_folder_that_is_no_checkpoint_is_refused_before_anything_changes
 def test_a_host_that_cannot_carry_the_model_is_refused_before_anything_changes(
     data: dict[str, str], changes: dict[str, object], reason: str, remedy: str, model: Model
 ) -> None:
-    plan = run_deploy(bare(DEBIAN, **changes), model_folder=str(model.folder), **data)
+    plan = run_deploy(bare(DEBIAN, **changes), model_folder=str(folder_of(model)), **data)
     said = "\n".join(plan.said)
     assert plan.failed
     assert plan.operations == []
@@ -244,7 +324,7 @@ def test_a_host_that_cannot_carry_the_model_is_refused_before_anything_changes(
 
 
 def test_a_gpu_without_dockers_runtime_is_left_idle_and_told_of(model: Model) -> None:
-    plan = run_deploy(bare(DEBIAN, nvidia=GPU[:1]), model_folder=str(model.folder))
+    plan = run_deploy(bare(DEBIAN, nvidia=GPU[:1]), model_folder=str(folder_of(model)))
     assert not plan.failed
     assert any("H100" in line and "left idle" in line for line in plan.said)
 

@@ -226,7 +226,7 @@ def test_the_release_is_another_one_when_anything_in_it_differs() -> None:
         render_release(DeploySettings(), "sesame-csm:ba9876543210"),
         release("cpu"),
         release("nvidia"),
-        release("cpu", Model(MODEL.folder, (ModelFile("model.safetensors", 6 * 2**30, "01"),))),
+        release("cpu", Model(MODEL.origin, (ModelFile("model.safetensors", 6 * 2**30, "01"),))),
     ]
     assert len({rendered.digest for rendered in releases}) == len(releases)
     assert compose(releases[0])["labels"] == {RELEASE_LABEL: releases[0].digest}
