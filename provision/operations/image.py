@@ -97,5 +97,7 @@ def build_service_image(
         f"{torch}--secret id=pip_conf,src=pip.conf "
         f"--tag {shlex.quote(image)} . > build.log 2>&1 || "
         '{ tail -n 40 build.log >&2; echo "The image could not be built; the last lines of the '
-        'build are above." >&2; exit 1; }',
+        'build are above." >&2; if grep -q "No space left on device" build.log; then '
+        'echo "The disk is full: docker system prune frees some, then deploy again." >&2; fi; '
+        "exit 1; }",
     )

@@ -1,6 +1,7 @@
 """The model's files on a host."""
 
 import io
+import math
 import posixpath
 import shlex
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from pyinfra.connectors.local import LocalConnector
 from provision import facts
 from provision._model import Hub, Model, ModelFile
 from provision._release import CONTAINER, MODELS
-from provision._transfer import PART_BYTES, Progress, parts
+from provision._transfer import MIB, PART_BYTES, Progress, parts
 from provision.operations.files import Commands, ToldCommand, script, write_file
 
 MANIFEST = "manifest.json"
@@ -38,6 +39,9 @@ def upload_model(model: Model, origin: Path, folder: str) -> Commands:
     yield _make_folders(model, folder)
     halves = {file: _half(folder, file) for file in missing}
     sizes = host.get_fact(facts.FileSizes, paths=list(halves.values())) if halves else {}
+    if missing:
+        size = sum(file.size for file in missing) - sum(sizes.values())
+        yield _refuse_a_full_disk(folder, size)
     for file, half in halves.items():
         yield from _upload(origin / file.path, file, half, there=sizes.get(half, 0))
         yield _put_in_place(file, half, f"{folder}/{file.path}")
@@ -118,6 +122,19 @@ def _missing(model: Model, folder: str) -> Sequence[ModelFile] | None:
 def _make_folders(model: Model, folder: str) -> StringCommand:
     folders = sorted({posixpath.dirname(f"{folder}/{file.path}") for file in model.files})
     return script(f"install -d -m 755 {shlex.join(folders)}")
+
+
+def _refuse_a_full_disk(folder: str, size: int) -> StringCommand:
+    """Look again, as what came before, the image above all, has taken its share by now."""
+    return script(
+        f"free=$(df -Pk {folder} | awk 'NR == 2 {{print $4}}')",
+        f'if [ "$free" -lt {size // 1024} ]; then',
+        f'  echo "The model needs {math.ceil(size / MIB)} MiB in {folder}, and '
+        '$((free / 1024)) MiB are free. Free some, or give the machine more disk, and deploy "'
+        '"again." >&2',
+        "  exit 1",
+        "fi",
+    )
 
 
 def _half(folder: str, file: ModelFile) -> str:

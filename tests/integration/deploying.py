@@ -44,6 +44,24 @@ def deploy(
         options: further options of pyinfra.
         environment: variables of the deploying process.
     """
+    with start_deploy(folder, machines, *options, environment=environment) as running:
+        try:
+            results, said = running.communicate(timeout=DEPLOY_TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            running.kill()
+            raise
+    return Outcome(
+        running.returncode, said, json.loads(results)["results"] if results[:1] == "{" else None
+    )
+
+
+def start_deploy(
+    folder: Path,
+    machines: Mapping[Machine, Mapping[str, object]],
+    *options: str,
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen[str]:
+    """Start what ``deploy`` waits for."""
     known_hosts = str(folder / "known_hosts")
     rows = [
         machine.inventory_row(ssh_known_hosts_file=known_hosts, **data)
@@ -51,14 +69,11 @@ def deploy(
     ]
     inventory = folder / "inventory.py"
     inventory.write_text(f"hosts = {rows!r}\n", encoding="utf-8")
-    finished = subprocess.run(
+    return subprocess.Popen(
         [str(PYINFRA), "-y", "--json", *options, str(inventory), "deploy.py"],
         cwd=PROJECT,
         env=dict(environment or {}, PATH="/usr/bin:/bin:/usr/sbin:/sbin", HOME=str(folder)),
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=DEPLOY_TIMEOUT_SECONDS,
-        check=False,
     )
-    results = json.loads(finished.stdout)["results"] if finished.stdout.startswith("{") else None
-    return Outcome(finished.returncode, finished.stderr, results)

@@ -1,6 +1,8 @@
 """A bare host gets a model from the deploying machine and speaks with it. The order matters."""
 
 import json
+import random
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,14 +11,16 @@ import pytest
 
 from provision._checkpoint import read_model
 from provision._model import Model
+from provision._transfer import PART_BYTES
 from service.csm import FRAME_SECONDS, frame_budget, random_checkpoint
-from tests.integration.deploying import deploy
+from tests.integration.deploying import deploy, start_deploy
 from tests.integration.machines import Machine, machine
 
 pytestmark = pytest.mark.integration
 
 URL = "http://localhost:8000/api/v1/generate"
 TEXT = "Hello from Maya."
+LARGE = "prompts/large.wav"
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +32,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def checkpoint(folder: Path) -> Path:
     """A small random model: it says noise, in files like the real ones."""
     random_checkpoint.write(folder / "tiny", random_checkpoint.SIZES["tiny"], clips=0.25)
+    # Nobody speaks with it; it is large enough to be cut on its way.
+    bits = random.Random(5)  # noqa: S311 (noise)
+    with (folder / "tiny" / LARGE).open("wb") as file:
+        file.writelines(bits.randbytes(2**20) for _ in range(4 * PART_BYTES // 2**20))
     return folder / "tiny"
 
 
@@ -54,11 +62,28 @@ def model_of(checkpoint: Path) -> Model:
     return model
 
 
-def test_a_folder_becomes_a_model_that_speaks(
+def test_a_deploy_is_killed_while_the_model_travels(
+    host: Machine, folder: Path, checkpoint: Path
+) -> None:
+    arrived = (
+        f"find /opt/sesame-csm/models -name 'large.wav.*.half' -size +{PART_BYTES // 1024 - 1}k"
+        " 2>/dev/null"
+    )
+    wanted = {host: {"model_folder": str(checkpoint), "model": "required"}}
+    with start_deploy(folder, wanted) as running:
+        while not host.run(arrived, check=False):
+            assert running.poll() is None, running.communicate()
+            time.sleep(0.2)
+        running.kill()
+    assert "No such file" in host.run("ls /opt/sesame-csm/service.env", check=False)
+
+
+def test_the_next_deploy_goes_on_there_and_the_model_speaks(
     host: Machine, folder: Path, checkpoint: Path
 ) -> None:
     outcome = deploy(folder, {host: {"model_folder": str(checkpoint), "model": "required"}})
     assert outcome.status == 0, outcome.said
+    assert f"{LARGE}: goes on after " in outcome.said
     assert "🟢 Sesame Local" in outcome.said
     found = health(host)
     assert (found["status"], found["model_loaded"], found["engine"]) == ("healthy", True, "csm")
@@ -114,6 +139,20 @@ def test_a_flipped_bit_is_found_and_mended(host: Machine, folder: Path, checkpoi
     outcome = deploy(folder, {host: {"model_folder": str(checkpoint), "model": "required"}})
     assert outcome.status == 0, outcome.said
     assert host.run(f"sha256sum {placed}").split()[0] == shard.sha256
+    assert health(host)["engine"] == "csm"
+
+
+def test_a_disk_that_filled_up_on_the_way_is_told_of(
+    host: Machine, folder: Path, checkpoint: Path
+) -> None:
+    models = "/opt/sesame-csm/models"
+    host.run(f"mount -t tmpfs -o size=1m none {models}")
+    try:
+        outcome = deploy(folder, {host: {"model_folder": str(checkpoint)}})
+    finally:
+        host.run(f"umount {models}")
+    assert outcome.status == 1
+    assert re.search(r"The model needs \d+ MiB in \S+, and 1 MiB are free", outcome.said)
     assert health(host)["engine"] == "csm"
 
 
