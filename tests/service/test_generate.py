@@ -38,6 +38,37 @@ def test_the_guides_own_request_is_answered_with_a_wav(voice: httpx.Client) -> N
         assert 0.8 < file.getnframes() / 24_000 < 3
 
 
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("name", "media_type", "begins"),
+    [
+        ("mp3", "audio/mpeg", (b"ID3", b"\xff\xf3")),
+        ("opus", "audio/ogg", (b"OggS",)),
+        ("flac", "audio/flac", (b"fLaC",)),
+        ("aac", "audio/aac", (b"\xff\xf1",)),
+        ("pcm", "audio/pcm", (b"",)),
+    ],
+)
+def test_every_format_is_answered_as_what_it_is(
+    name: str, media_type: str, begins: tuple[bytes, ...], stream: bool, voice: httpx.Client
+) -> None:
+    asked = {"text": "Hello from Maya", "format": name, "stream": stream}
+    answer = voice.post(ROUTE, json=asked)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, media_type)
+    assert answer.content.startswith(begins)
+    assert len(answer.content) > 4_000
+
+
+def test_a_rate_that_a_format_cannot_have_is_told_with_those_that_it_can(
+    voice: httpx.Client,
+) -> None:
+    asked = {"text": "Hello", "format": "opus", "sample_rate": 44_100}
+    refused = voice.post(ROUTE, json=asked)
+    assert (refused.status_code, refused.json()["code"]) == (422, "field_refused")
+    assert refused.json()["error"] == "sample_rate=44100 with format=opus"
+    assert refused.json()["hint"] == "opus can have 8000, 16000, 24000, 48000"
+
+
 def test_the_answer_says_who_spoke(voice: httpx.Client) -> None:
     headers = voice.post(ROUTE, json={"text": "Hello", "voice": "oracle"}).headers
     assert headers["x-speech-engine"] == "basic"
@@ -132,10 +163,10 @@ def test_json_is_read_under_every_name_it_has(kind: str | None, voice: httpx.Cli
         ('{"text":"a","voice":"\\ud800"}', 422, "voice_unknown", r"voice='\ud800' is unknown"),
         ('{"text":"a","voice":7}', 422, "field_refused", "voice=7: Input should be a valid string"),
         (
-            '{"text":"a","format":"mp3"}',
+            '{"text":"a","format":"m4a"}',
             422,
             "field_refused",
-            "format='mp3': Input should be 'wav'",
+            "format='m4a': Input should be 'wav', 'mp3', 'opus'",
         ),
         ('{"text":"a","sample_rate":true}', 422, "field_refused", "sample_rate=True: "),
         ('{"text":"a","sample_rate":11025}', 422, "field_refused", "8000, 16000, 22050, 24000"),
