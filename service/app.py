@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 from service import __version__
 from service.api import operations, refusals, rungs, sesame
 from service.api.borders import BodyLimit, CurlType, RequestLog, ServerKey
+from service.api.spoken import Speaker
 from service.engines.chain import Chain
 from service.engines.engine import Engine
 from service.metrics import Metrics
@@ -67,7 +68,7 @@ def create_app(settings: ServiceSettings, engines: Sequence[Engine] | None = Non
         dependencies=_documented_keys(settings),
     )
     app.include_router(
-        sesame.routes(chain, personas, enabled=settings.enabled, instance=instance),
+        sesame.routes(Speaker(chain, personas, settings.enabled, instance)),
         dependencies=_documented_keys(settings),
     )
     # Outside the app, so that the answer to a defect has an id and a log line too.

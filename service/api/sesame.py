@@ -1,25 +1,17 @@
 """Our own dialect, the guide's: `POST /api/v1/generate` with JSON, audio back."""
 
-import asyncio
-from dataclasses import replace
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.responses import Response
 
-from service.api import spoken
-from service.api.borders import note
-from service.api.conversation import MOST_TURNS, Turn, read_turns
+from service.api.conversation import MOST_TURNS, Turn
 from service.api.refusals import documented
-from service.api.spoken import AudioForm
+from service.api.spoken import AudioForm, Speaker, Utterance
 from service.encoding import FORMATS
-from service.engines.chain import Chain
-from service.engines.engine import SpeechRequest
-from service.engines.instance import HEADER, came_through
-from service.errors import ContentTypeError, FieldError, VoiceOfflineError
-from service.text import segments
-from service.voices import DEFAULT_PERSONA, Personas
+from service.errors import ContentTypeError
+from service.voices import DEFAULT_PERSONA
 
 __all__ = ["GenerateRequest", "routes"]
 
@@ -80,18 +72,17 @@ class GenerateRequest(BaseModel):
     """What was said before, oldest first: at most 8 turns and 60 s. The model goes on from it."""
 
     @property
-    def form(self) -> AudioForm:
-        """How the answer is to sound.
-
-        Raises FieldError for a rate that the format cannot have.
-        """
-        rates = FORMATS[self.format].rates
-        if self.sample_rate not in rates:
-            raise FieldError(
-                f"sample_rate={self.sample_rate} with format={self.format}",
-                f"{self.format} can have {', '.join(map(str, rates))}",
-            )
-        return AudioForm(self.format, self.sample_rate, self.speed)
+    def utterance(self) -> Utterance:
+        """What is to be said."""
+        return Utterance(
+            self.text,
+            self.voice,
+            self.temperature,
+            self.top_k,
+            self.seed,
+            self.max_audio_length_ms,
+            self.context or (),
+        )
 
 
 def require_json(request: Request) -> None:
@@ -106,12 +97,8 @@ def require_json(request: Request) -> None:
         )
 
 
-def routes(chain: Chain, personas: Personas, *, enabled: bool, instance: str) -> APIRouter:
-    """Give the routes of this dialect.
-
-    + enabled: whether the voice may speak at all
-    + instance: our own name, by which a request that comes back to us is known
-    """
+def routes(speaker: Speaker) -> APIRouter:
+    """Give the routes of this dialect."""
     # Clients of the guide send JSON without naming it.
     router = APIRouter(tags=["speech"], strict_content_type=False)
 
@@ -131,33 +118,9 @@ def routes(chain: Chain, personas: Personas, *, enabled: bool, instance: str) ->
         dependencies=[Depends(require_json)],
     )
     async def generate(request: Request, asked: GenerateRequest) -> Response:
-        if not enabled:
-            raise VoiceOfflineError(
-                "the voice is switched off", "SESAME_ENABLED=false; set it to true"
-            )
-        form = asked.form
-        persona = personas.resolve(asked.voice)
-        note(request.scope, voice=persona.name, characters=len(asked.text), speed=asked.speed)
-        streams = asked.stream and request.scope["http_version"] != "1.0"
-        via = came_through(request.headers.getlist(HEADER), instance)
-        wanted = replace(await _wanted(asked, personas, whole=not streams), via=via)
-        if streams:
-            return spoken.stream(request, chain, wanted, form)
-        return await spoken.answer(request, chain, wanted, form)
+        form = AudioForm(asked.format, asked.sample_rate, asked.speed)
+        if asked.stream:
+            return await speaker.streamed(request, asked.utterance, form)
+        return await speaker.whole(request, asked.utterance, form)
 
     return router
-
-
-async def _wanted(asked: GenerateRequest, personas: Personas, *, whole: bool) -> SpeechRequest:
-    longest = asked.max_audio_length_ms
-    context = await asyncio.to_thread(read_turns, asked.context, personas) if asked.context else ()
-    return SpeechRequest(
-        segments(asked.text),
-        personas.resolve(asked.voice),
-        temperature=asked.temperature,
-        top_k=asked.top_k,
-        seed=asked.seed,
-        longest_seconds=None if longest is None else longest / 1000,
-        context=context,
-        whole=whole,
-    )

@@ -1,12 +1,11 @@
-"""What the chain speaks as the body of an answer: whole, or while it is being spoken.
+"""From what a dialect understood to what it answers: one way for all of them.
 
-Every dialect answers through it. It knows the internal audio form and the headers that say who
-spoke, and no field of any request.
+It knows the internal audio form and the headers that say who spoke, and no field of any request.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
@@ -15,15 +14,19 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Scope
 
 from service.api.borders import note
+from service.api.conversation import Turn, read_turns
 from service.api.presence import while_present
 from service.api.streaming import LARGEST_PIECE, Beginning, StreamedAnswer
 from service.audio import SAMPLE_RATE, Converter, Samples
 from service.encoding import FORMATS, FormatName, encoder
 from service.engines.chain import Chain, Speech
 from service.engines.engine import SpeechRequest
-from service.errors import AudioTooLongError
+from service.engines.instance import HEADER, came_through
+from service.errors import AudioTooLongError, FieldError, VoiceOfflineError
+from service.text import segments
+from service.voices import DEFAULT_PERSONA, Personas
 
-__all__ = ["AudioForm", "Recording", "answer", "record", "stream"]
+__all__ = ["AudioForm", "Recording", "Speaker", "Utterance", "Wrap"]
 
 LONGEST_AUDIO = 2_400  # seconds; 5,000 characters of prose at the slowest tempo take 2,000
 
@@ -42,10 +45,41 @@ class AudioForm:
     speed: float = 1.0
     bit_rate: int | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a rate that the format cannot have."""
+        rates = FORMATS[self.name].rates
+        if self.sample_rate not in rates:
+            raise FieldError(
+                f"sample_rate={self.sample_rate} with format={self.name}",
+                f"{self.name} can have {', '.join(map(str, rates))}",
+            )
+
     @property
     def media_type(self) -> str:
         """Of the answer."""
         return FORMATS[self.name].media_type
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What a caller wants said, whatever the dialect.
+
+    + temperature, top_k, seed: None: as the persona has it
+    + longest_ms: where the audio ends at the latest, at speed 1; None: as long as the text takes
+    + context: what was said before, oldest first
+    """
+
+    text: str
+    voice: str = DEFAULT_PERSONA
+    temperature: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    longest_ms: int | None = None
+    context: Sequence[Turn] = ()
+
+
+Wrap = Callable[[AsyncGenerator[bytes]], AsyncGenerator[bytes]]
+"""Puts the pieces of an answer into another protocol."""
 
 
 @dataclass(frozen=True)
@@ -60,31 +94,119 @@ class Recording:
     seconds: float
 
 
-async def answer(
-    request: Request, chain: Chain, wanted: SpeechRequest, form: AudioForm
-) -> Response:
-    """Speak, and answer with the whole audio once it is there."""
-    started = time.perf_counter()
-    recording = await while_present(request.receive, record(chain, wanted, form))
-    total = time.perf_counter() - started
-    _note_speech(request.scope, recording.speech)
-    note(request.scope, audio_s=recording.seconds)
-    headers = _headers(recording.speech, wanted.persona.name, total=total)
-    length = {"Content-Length": str(len(recording.content))}
-    return StreamingResponse(
-        _pieces(recording.content), headers=headers | length, media_type=form.media_type
-    )
+@dataclass(frozen=True)
+class Speaker:
+    """What every dialect speaks through.
+
+    + enabled: whether the voice may speak at all
+    + instance: our own name, by which a request that comes back to us is known
+    """
+
+    chain: Chain
+    personas: Personas
+    enabled: bool
+    instance: str
+
+    async def whole(self, request: Request, said: Utterance, form: AudioForm) -> Response:
+        """Speak, and answer with all of the audio."""
+        started = time.perf_counter()
+        recording = await self.record(request, said, form)
+        headers = self.headers(recording.speech, said, total=time.perf_counter() - started)
+        headers["Content-Length"] = str(len(recording.content))
+        return StreamingResponse(
+            _pieces(recording.content), headers=headers, media_type=form.media_type
+        )
+
+    async def record(self, request: Request, said: Utterance, form: AudioForm) -> Recording:
+        """Speak to the end, as long as somebody waits for it."""
+        wanted = await self._wanted(request, said, form, whole=True)
+        recording = await while_present(request.receive, _record(self.chain, wanted, form))
+        _note_speech(request.scope, recording.speech)
+        note(request.scope, audio_s=recording.seconds)
+        return recording
+
+    async def streamed(
+        self,
+        request: Request,
+        said: Utterance,
+        form: AudioForm,
+        wrap: Wrap | None = None,
+        media_type: str | None = None,
+    ) -> Response:
+        """Speak, and answer while it is being spoken; over HTTP/1.0, which cannot, as a whole.
+
+        + wrap: what the pieces are put into, and `media_type`, what that is
+        """
+        if request.scope["http_version"] == "1.0" and wrap is None:
+            return await self.whole(request, said, form)
+        wanted = await self._wanted(request, said, form, whole=False)
+        making = self._begin(wanted, said, form, request.scope, wrap)
+        return StreamedAnswer(making, media_type or form.media_type)
+
+    def headers(
+        self, speech: Speech, said: Utterance, *, total: float | None = None
+    ) -> dict[str, str]:
+        """Give the headers that say who spoke and how long it took.
+
+        + total: seconds from the request to the last block, where they are known
+        """
+        voice = self.personas.resolve(said.voice).name
+        timing = {"queue": speech.queue_seconds, "first_audio": speech.first_audio_seconds}
+        if total is not None:
+            timing["total"] = total
+        headers = {
+            "X-Speech-Engine": speech.engine,
+            "X-Speech-Voice": voice,
+            "X-Speech-Attempts": speech.attempts,
+            "Server-Timing": ", ".join(f"{name};dur={s * 1000:.1f}" for name, s in timing.items()),
+        }
+        if speech.substitution is not None:
+            headers["X-Speech-Substitution"] = f"{voice}={speech.substitution}"
+        return headers
+
+    async def _wanted(
+        self, request: Request, said: Utterance, form: AudioForm, *, whole: bool
+    ) -> SpeechRequest:
+        if not self.enabled:
+            raise VoiceOfflineError(
+                "the voice is switched off", "SESAME_ENABLED=false; set it to true"
+            )
+        persona = self.personas.resolve(said.voice)
+        note(request.scope, voice=persona.name, characters=len(said.text), speed=form.speed)
+        via = came_through(request.headers.getlist(HEADER), self.instance)
+        context = (
+            await asyncio.to_thread(read_turns, said.context, self.personas) if said.context else ()
+        )
+        return SpeechRequest(
+            segments(said.text),
+            persona,
+            temperature=said.temperature,
+            top_k=said.top_k,
+            seed=said.seed,
+            longest_seconds=None if said.longest_ms is None else said.longest_ms / 1000,
+            context=context,
+            whole=whole,
+            via=via,
+        )
+
+    @asynccontextmanager
+    async def _begin(
+        self,
+        wanted: SpeechRequest,
+        said: Utterance,
+        form: AudioForm,
+        scope: Scope,
+        wrap: Wrap | None,
+    ) -> AsyncGenerator[Beginning]:
+        async with self.chain.speak(wanted) as speech:
+            _note_speech(scope, speech)
+            pieces = _encoded(speech, form, scope)
+            yield Beginning(self.headers(speech, said), wrap(pieces) if wrap else pieces)
 
 
-def stream(request: Request, chain: Chain, wanted: SpeechRequest, form: AudioForm) -> Response:
-    """Speak, and answer while it is being spoken."""
-    return StreamedAnswer(_begin(chain, wanted, form, request.scope), form.media_type)
-
-
-async def record(chain: Chain, wanted: SpeechRequest, form: AudioForm) -> Recording:
-    """Speak to the end."""
+async def _record(chain: Chain, wanted: SpeechRequest, form: AudioForm) -> Recording:
     encoding = encoder(form.name, form.sample_rate, streamed=False, bit_rate=form.bit_rate)
-    size = 0
+    size = 0  # samples
     async with chain.speak(wanted) as speech, aclosing(_converted(speech, form)) as blocks:
         async for block in blocks:
             size += block.size
@@ -98,16 +220,6 @@ async def _pieces(content: bytes) -> AsyncGenerator[bytes]:
         yield content[start : start + LARGEST_PIECE]
         # A client that reads as fast as we write would never let anyone else run.
         await asyncio.sleep(0)
-
-
-@asynccontextmanager
-async def _begin(
-    chain: Chain, wanted: SpeechRequest, form: AudioForm, scope: Scope
-) -> AsyncGenerator[Beginning]:
-    async with chain.speak(wanted) as speech:
-        _note_speech(scope, speech)
-        headers = _headers(speech, wanted.persona.name)
-        yield Beginning(headers, _encoded(speech, form, scope))
 
 
 async def _encoded(speech: Speech, form: AudioForm, scope: Scope) -> AsyncGenerator[bytes]:
@@ -157,22 +269,3 @@ def _note_speech(scope: Scope, speech: Speech) -> None:
         queue_ms=speech.queue_seconds * 1000,
         first_audio_ms=speech.first_audio_seconds * 1000,
     )
-
-
-def _headers(speech: Speech, voice: str, *, total: float | None = None) -> dict[str, str]:
-    """Give the headers of an answer.
-
-    + total: seconds from the request to the last block, where they are known
-    """
-    timing = {"queue": speech.queue_seconds, "first_audio": speech.first_audio_seconds}
-    if total is not None:
-        timing["total"] = total
-    headers = {
-        "X-Speech-Engine": speech.engine,
-        "X-Speech-Voice": voice,
-        "X-Speech-Attempts": speech.attempts,
-        "Server-Timing": ", ".join(f"{name};dur={s * 1000:.1f}" for name, s in timing.items()),
-    }
-    if speech.substitution is not None:
-        headers["X-Speech-Substitution"] = f"{voice}={speech.substitution}"
-    return headers
