@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
 from service import __version__
-from service.api import operations, refusals, rungs, sesame
+from service.api import elevenlabs, openai, operations, refusals, rungs, sesame
 from service.api.borders import BodyLimit, CurlType, RequestLog, ServerKey
 from service.api.spoken import Speaker
 from service.engines.chain import Chain
@@ -67,10 +67,9 @@ def create_app(settings: ServiceSettings, engines: Sequence[Engine] | None = Non
         rungs.routes(chain, personas, metrics, settings),
         dependencies=_documented_keys(settings),
     )
-    app.include_router(
-        sesame.routes(Speaker(chain, personas, settings.enabled, instance)),
-        dependencies=_documented_keys(settings),
-    )
+    speaker = Speaker(chain, personas, settings.enabled, instance)
+    for dialect in (sesame, openai, elevenlabs):
+        app.include_router(dialect.routes(speaker), dependencies=_documented_keys(settings))
     # Outside the app, so that the answer to a defect has an id and a log line too.
     return RequestLog(app)
 

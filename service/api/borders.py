@@ -94,7 +94,7 @@ class ServerKey:
             "this service wants its server key",
             "send Authorization: Bearer KEY, with the value of SESAME_SERVER_KEY",
         )
-        await refusal(error)(scope, receive, send)
+        await refusal(error, scope["path"])(scope, receive, send)
 
     def _shown(self, scope: Scope) -> bool:
         matches = [hmac.compare_digest(key, self._key) for key in _keys(scope)]
@@ -131,7 +131,7 @@ class BodyLimit:
                 f"the body has {announced} bytes; at most {LARGEST_BODY} are read",
                 "send the text in several requests",
             )
-            await refusal(error)(scope, receive, send)
+            await refusal(error, scope["path"])(scope, receive, send)
             return
         received = 0
 

@@ -1,7 +1,9 @@
-"""The error form of our own dialect, and the one table from error to status."""
+"""The one table from error to status, and the form that each dialect gives an error."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Literal
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -12,11 +14,18 @@ from starlette.responses import JSONResponse
 from service import errors
 from service.errors import SesameError, SpeechError
 
-__all__ = ["ErrorBody", "documented", "install", "refusal"]
+__all__ = [
+    "ElevenLabsError",
+    "ErrorBody",
+    "OpenAIError",
+    "documented",
+    "install",
+    "refusal",
+]
 
 
 class ErrorBody(BaseModel):
-    """What every error looks like."""
+    """What every error of our own dialect looks like."""
 
     success: bool = False
     error: str
@@ -25,6 +34,34 @@ class ErrorBody(BaseModel):
     """The same for programs."""
     hint: str
     """What to do next."""
+
+
+class OpenAIErrorDetail(BaseModel):
+    """What happened, and what to do next."""
+
+    message: str
+    type: Literal["invalid_request_error", "authentication_error", "server_error"]
+    param: str | None = None
+    code: str
+
+
+class OpenAIError(BaseModel):
+    """What an error looks like to OpenAI's clients."""
+
+    error: OpenAIErrorDetail
+
+
+class ElevenLabsErrorDetail(BaseModel):
+    """What happened, and what to do next."""
+
+    status: str
+    message: str
+
+
+class ElevenLabsError(BaseModel):
+    """What an error looks like to ElevenLabs' clients."""
+
+    detail: ElevenLabsErrorDetail
 
 
 @dataclass(frozen=True)
@@ -76,11 +113,16 @@ HTTP_REFUSALS = {
 }
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, object]]:
-    """Describe error answers for the OpenAPI document, from the same table."""
+def documented(
+    *statuses: int, model: type[BaseModel] = ErrorBody
+) -> dict[int | str, dict[str, object]]:
+    """Describe error answers for the OpenAPI document, from the same table.
+
+    + model: the dialect's form
+    """
     return {
         status: {
-            "model": ErrorBody,
+            "model": model,
             "description": "; ".join(
                 f"{refusal.meaning} (`{refusal.code}`)"
                 for refusal in REFUSALS.values()
@@ -91,13 +133,13 @@ def documented(*statuses: int) -> dict[int | str, dict[str, object]]:
     }
 
 
-def refusal(error: SesameError) -> JSONResponse:
-    """Answer with an error."""
+def refusal(error: SesameError, path: str) -> JSONResponse:
+    """Answer with an error, in the form of the dialect that a path belongs to."""
     how = REFUSALS[type(error)]
     headers = dict(how.headers or {})
     if isinstance(error, SpeechError) and error.attempts:
         headers["X-Speech-Attempts"] = error.attempts
-    return _answer(how.status, how.code, error.message, error.hint, headers)
+    return _answer(path, how.status, how.code, error.message, error.hint, headers)
 
 
 def install(app: FastAPI) -> None:
@@ -109,20 +151,56 @@ def install(app: FastAPI) -> None:
 
 
 def _answer(
-    status: int, code: str, error: str, hint: str, headers: Mapping[str, str] | None = None
+    path: str,
+    status: int,
+    code: str,
+    error: str,
+    hint: str,
+    headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    body = ErrorBody(error=error, code=code, hint=hint)
-    return JSONResponse(body.model_dump(), status, headers=headers)
+    form = next((form for prefix, form in FORMS.items() if path.startswith(prefix)), _own)
+    return JSONResponse(form(status, code, error, hint).model_dump(), status, headers=headers)
 
 
-async def _on_sesame_error(_: Request, error: SesameError) -> JSONResponse:
-    return refusal(error)
+def _own(_status: int, code: str, error: str, hint: str) -> BaseModel:
+    return ErrorBody(error=error, code=code, hint=hint)
 
 
-async def _on_invalid_request(_: Request, error: RequestValidationError) -> JSONResponse:
+def _openai(status: int, code: str, error: str, hint: str) -> BaseModel:
+    kind: Literal["invalid_request_error", "authentication_error", "server_error"]
+    kind = "invalid_request_error"
+    if status == HTTPStatus.UNAUTHORIZED:
+        kind = "authentication_error"
+    elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        kind = "server_error"
+    detail = OpenAIErrorDetail(message=_sentence(error, hint), type=kind, code=code)
+    return OpenAIError(error=detail)
+
+
+def _elevenlabs(_status: int, code: str, error: str, hint: str) -> BaseModel:
+    detail = ElevenLabsErrorDetail(status=code, message=_sentence(error, hint))
+    return ElevenLabsError(detail=detail)
+
+
+def _sentence(error: str, hint: str) -> str:
+    return f"{error}: {hint}" if hint else error
+
+
+FORMS: Mapping[str, Callable[[int, str, str, str], BaseModel]] = {
+    "/v1/text-to-speech": _elevenlabs,
+    "/v1/": _openai,
+}
+"""What answers in which form, by the beginning of its path; the rest is ours."""
+
+
+async def _on_sesame_error(request: Request, error: SesameError) -> JSONResponse:
+    return refusal(error, request.url.path)
+
+
+async def _on_invalid_request(request: Request, error: RequestValidationError) -> JSONResponse:
     first = error.errors()[0]
     if first["type"] == "json_invalid":
-        return refusal(_not_json())
+        return refusal(_not_json(), request.url.path)
     field = ".".join(str(part) for part in first["loc"][1:])
     if not field:
         message = "the body is no JSON object"
@@ -130,32 +208,36 @@ async def _on_invalid_request(_: Request, error: RequestValidationError) -> JSON
         message = f"{field} is missing"
     else:
         message = f"{field}{_shown(field, first['input'])}: {first['msg']}"
-    return refusal(errors.FieldError(message, 'send {"text": "…"}; GET /docs lists the fields'))
+    refused = errors.FieldError(message, "GET /docs lists the fields")
+    return refusal(refused, request.url.path)
 
 
 def _not_json() -> errors.NotJsonError:
     return errors.NotJsonError(
-        "the body is not JSON", 'send {"text": "…"} with Content-Type: application/json'
+        "the body is not JSON", "send a JSON object with Content-Type: application/json"
     )
 
 
 def _shown(field: str, value: object) -> str:
     """Show a refused value, but never request text: nor its type, which the rule names."""
-    if field == "text":
+    if field in {"text", "input", "inputs"}:
         return ""
     return f"={value!r:.60}"
 
 
-async def _on_http_exception(_: Request, error: HTTPException) -> JSONResponse:
-    if error.status_code == 400:
-        return refusal(_not_json())
-    if error.status_code == 413:
-        return refusal(errors.BodyTooLargeError(error.detail, "send the text in several requests"))
+async def _on_http_exception(request: Request, error: HTTPException) -> JSONResponse:
+    path = request.url.path
+    if error.status_code == HTTPStatus.BAD_REQUEST:
+        return refusal(_not_json(), path)
+    if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        large = errors.BodyTooLargeError(error.detail, "send the text in several requests")
+        return refusal(large, path)
     unforeseen = ("refused", error.detail, "GET /docs lists the routes")
     code, message, hint = HTTP_REFUSALS.get(error.status_code, unforeseen)
-    return _answer(error.status_code, code, message, hint, error.headers)
+    return _answer(path, error.status_code, code, message, hint, error.headers)
 
 
-async def _on_defect(_: Request, error: Exception) -> JSONResponse:
+async def _on_defect(request: Request, error: Exception) -> JSONResponse:
     del error  # Its words may quote the request; the log shows its type and its places.
-    return _answer(500, "defect", "the service has a defect", "its log shows where")
+    path = request.url.path
+    return _answer(path, 500, "defect", "the service has a defect", "its log shows where")

@@ -3,8 +3,8 @@
 from fastapi import APIRouter, Depends, Request
 
 from service.api.presence import while_present
+from service.api.reading import require_json
 from service.api.refusals import documented
-from service.api.sesame import require_json
 from service.engines.chain import Chain
 from service.errors import ContentTypeError, DrillRunningError
 from service.metrics import Metrics

@@ -7,22 +7,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.responses import Response
 
 from service.api.conversation import MOST_TURNS, Turn
+from service.api.reading import AUDIO, require_json, without_lone_surrogates
 from service.api.refusals import documented
 from service.api.spoken import AudioForm, Speaker, Utterance
 from service.encoding import FORMATS
-from service.errors import ContentTypeError
 from service.voices import DEFAULT_PERSONA
 
 __all__ = ["GenerateRequest", "routes"]
-
-AUDIO = {"schema": {"type": "string", "format": "binary"}}
-
-
-def _without_lone_surrogates(value: object) -> object:
-    """Mend text that a JavaScript client cut in the middle of an emoji."""
-    if not isinstance(value, str):
-        return value
-    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 class GenerateRequest(BaseModel):
@@ -32,7 +23,7 @@ class GenerateRequest(BaseModel):
 
     text: Annotated[
         str,
-        BeforeValidator(_without_lone_surrogates),
+        BeforeValidator(without_lone_surrogates),
         Field(strict=True, examples=["Hello from Maya"]),
     ]
     """1 to 5,000 characters after trimming. Pauses such as `<break time="400ms"/>` become silence
@@ -82,18 +73,6 @@ class GenerateRequest(BaseModel):
             self.seed,
             self.max_audio_length_ms,
             self.context or (),
-        )
-
-
-def require_json(request: Request) -> None:
-    """Refuse a content type that is not JSON; none at all is tolerated."""
-    named = request.headers.get("content-type", "application/json")
-    kind = named.partition(";")[0].strip().lower()
-    if kind != "application/json" and not (
-        kind.startswith("application/") and kind.endswith("+json")
-    ):
-        raise ContentTypeError(
-            f"the content type is {named[:60]!r}", "send Content-Type: application/json"
         )
 
 

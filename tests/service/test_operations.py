@@ -189,11 +189,16 @@ def test_the_document_describes_what_is_answered(voice: httpx.Client) -> None:
         "/rungs",
         "/rungs/drill",
         "/api/v1/generate",
+        "/v1/audio/speech",
+        "/v1/audio/voices",
+        "/v1/models",
+        "/v1/text-to-speech/{voice_id}",
+        "/v1/text-to-speech/{voice_id}/stream",
     }
     generate = document["paths"]["/api/v1/generate"]["post"]
     refusals = {"400", "401", "413", "415", "422", "503", "504", "508"}
     assert set(generate["responses"]) == {"200", *refusals}
-    assert set(generate["responses"]["200"]["content"]) == {"audio/wav"}
+    assert set(generate["responses"]["200"]["content"]) >= {"audio/wav", "audio/mpeg"}
     for status in refusals:
         schema = generate["responses"][status]["content"]["application/json"]["schema"]
         assert schema == {"$ref": "#/components/schemas/ErrorBody"}
