@@ -12,8 +12,8 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
 from service import __version__
-from service.api import elevenlabs, openai, operations, refusals, rungs, sesame
-from service.api.borders import BodyLimit, CurlType, RequestLog, ServerKey
+from service.api import elevenlabs, openai, operations, refusals, rungs, sesame, shaping
+from service.api.borders import BodyLimit, CurlType, GuidesUrl, RequestLog, ServerKey
 from service.api.spoken import Speaker
 from service.engines.chain import Chain
 from service.engines.engine import Engine
@@ -70,8 +70,9 @@ def create_app(settings: ServiceSettings, engines: Sequence[Engine] | None = Non
     speaker = Speaker(chain, personas, settings.enabled, instance)
     for dialect in (sesame, openai, elevenlabs):
         app.include_router(dialect.routes(speaker), dependencies=_documented_keys(settings))
+    app.include_router(shaping.routes(), dependencies=_documented_keys(settings))
     # Outside the app, so that the answer to a defect has an id and a log line too.
-    return RequestLog(app)
+    return GuidesUrl(RequestLog(app))
 
 
 def _say_who_may_receive_text(chain: Chain, settings: ServiceSettings) -> None:

@@ -14,6 +14,7 @@ SesameError
 │   ├── TextTooLongError
 │   ├── VoiceUnknownError
 │   ├── AudioTooLongError
+│   ├── AudioGoneError     what was kept for a while is kept no longer
 │   ├── DrillRunningError  another drill has not ended
 │   └── LoopError          the request has come back to us
 ├── ClientLeftError           nobody waits for the answer any more
@@ -29,6 +30,7 @@ SesameError
 
 __all__ = [
     "AudioError",
+    "AudioGoneError",
     "AudioTooLongError",
     "BodyTooLargeError",
     "ClientLeftError",
@@ -105,6 +107,10 @@ class VoiceUnknownError(RequestError):
 
 class AudioTooLongError(RequestError):
     """The answer would be longer than one request may ask for."""
+
+
+class AudioGoneError(RequestError):
+    """There is no audio behind an address, or no longer."""
 
 
 class DrillRunningError(RequestError):

@@ -18,10 +18,21 @@ from service.api.refusals import refusal
 from service.errors import BodyTooLargeError, ServerKeyError
 from service.logs import fields, request_id
 
-__all__ = ["LARGEST_BODY", "BodyLimit", "CurlType", "RequestLog", "ServerKey", "note"]
+__all__ = ["LARGEST_BODY", "BodyLimit", "CurlType", "GuidesUrl", "RequestLog", "ServerKey", "note"]
 
 LARGEST_BODY = 1024 * 1024  # bytes
 OPEN_PATHS = ("/", "/health", "/livez", "/readyz")
+OPEN_FOLDER = "/audio/"  # its names cannot be guessed
+GUIDES_URL = "/api/v1/generate"
+BELOW_GUIDES_URL = (
+    "/audio/",
+    "/ci/shape",
+    "/health",
+    "/metrics",
+    "/model/status",
+    "/tts",
+    "/voices",
+)
 # Asked every few seconds by whoever watches; only bad news is worth a line.
 QUIET_PATHS = ("/health", "/livez", "/readyz")
 FORM = "application/x-www-form-urlencoded"
@@ -87,7 +98,7 @@ class ServerKey:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer 401."""
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self._shown(scope):
+        if scope["type"] != "http" or _is_open(scope["path"]) or self._shown(scope):
             await self._app(scope, receive, send)
             return
         error = ServerKeyError(
@@ -101,6 +112,10 @@ class ServerKey:
         return any(matches)
 
 
+def _is_open(path: str) -> bool:
+    return path in OPEN_PATHS or path.startswith(OPEN_FOLDER)
+
+
 def _keys(scope: Scope) -> list[bytes]:
     keys = []
     for name, value in scope["headers"]:
@@ -109,6 +124,24 @@ def _keys(scope: Scope) -> list[bytes]:
         elif name == b"authorization" and value[:7].lower() == b"bearer ":
             keys.append(value[7:].strip())
     return keys
+
+
+class GuidesUrl:
+    """Answer `/api/v1/generate/health` as `/health`, and so on.
+
+    The guide's SESAME_URL holds the whole route, and some of Maya's clients append to it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, its path mended."""
+        if scope["type"] == "http" and scope["path"].startswith(f"{GUIDES_URL}/"):
+            path = scope["path"].removeprefix(GUIDES_URL)
+            if path in BELOW_GUIDES_URL:
+                scope = {**scope, "path": path, "raw_path": path.encode()}
+        await self._app(scope, receive, send)
 
 
 class BodyLimit:

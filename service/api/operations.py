@@ -3,16 +3,20 @@
 It reports what was last observed and never asks an engine anything.
 """
 
+import resource
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel
+from starlette.requests import Request
 from starlette.responses import Response
 
 from service import __version__
+from service.api.reading import JSON, names_json
 from service.engines.chain import Chain
 from service.engines.engine import Engine, ModelReport
 from service.metrics import CONTENT_TYPE, Metrics
@@ -72,6 +76,25 @@ class Readiness(BaseModel):
     reason: str | None
 
 
+class ModelStatus(BaseModel):
+    """The model of this host, if it runs one."""
+
+    model_loaded: bool
+    model: str | None
+    device: str | None
+    precision: str | None
+    real_time_factor: float | None
+    engines: list[EngineReport]
+
+
+class Usage(BaseModel):
+    """What Maya's health monitor reads of the metrics."""
+
+    memoryUsageMB: float  # noqa: N815 (as the monitor reads it)
+    """Of this process, in MB."""
+    uptime_seconds: float
+
+
 @dataclass(frozen=True)
 class Standing:
     """What it means for health that a rung speaks, or that none does."""
@@ -122,7 +145,7 @@ def routes(
             device=model.device if model else None,
             model=model.name if model else None,
             version=__version__,
-            uptime_seconds=round(time.monotonic() - started, 1),
+            uptime_seconds=_since(started),
             voices=list(personas),
             engines=_engine_reports(chain),
             **_details(model, loading, settings.warnings),
@@ -145,17 +168,49 @@ def routes(
             return Readiness(ready=False, engine=None, reason=_why_silent(chain, enabled=enabled))
         return Readiness(ready=True, engine=speaker.name, reason=None)
 
+    @router.get("/model/status", summary="Tell how the model stands")
+    async def model_status() -> ModelStatus:
+        model = next((rung.state.model for rung in chain.rungs if rung.state.model), None)
+        return ModelStatus(
+            model_loaded=model is not None,
+            model=model.name if model else None,
+            device=model.device if model else None,
+            precision=model.precision if model else None,
+            real_time_factor=round(model.real_time_factor, 3) if model else None,
+            engines=_engine_reports(chain),
+        )
+
     @router.get(
         "/metrics",
-        summary="Tell what was counted, in Prometheus' form",
+        summary="Tell what was counted, in Prometheus' form; in JSON only where that is named",
         response_class=Response,
-        responses={200: {"content": {CONTENT_TYPE: {"schema": {"type": "string"}}}}},
+        responses={
+            200: {
+                "content": {
+                    CONTENT_TYPE: {"schema": {"type": "string"}},
+                    JSON: {"schema": Usage.model_json_schema()},
+                }
+            }
+        },
     )
-    async def exposition() -> Response:
+    async def exposition(request: Request) -> Response:
+        if names_json(request.headers.get("accept")):
+            usage = Usage(memoryUsageMB=_memory_mb(), uptime_seconds=_since(started))
+            return Response(usage.model_dump_json(), media_type=JSON)
         states = ((name, breaker.state) for name, breaker in chain.breakers.items())
         return Response(metrics.exposition(states), media_type=CONTENT_TYPE)
 
     return router
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 1)
+
+
+def _memory_mb() -> float:
+    """Give the memory that is resident for this process (proc(5), statm: pages)."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return round(pages * resource.getpagesize() / 1e6, 1)
 
 
 def _details(

@@ -82,6 +82,7 @@ REFUSALS: dict[type[SesameError], Refusal] = {
     errors.ServerKeyError: Refusal(
         401, "key_refused", "No server key came, or a wrong one", CHALLENGE
     ),
+    errors.AudioGoneError: Refusal(404, "audio_gone", "The audio is kept no longer"),
     errors.DrillRunningError: Refusal(409, "drill_running", "Another drill has not ended"),
     errors.BodyTooLargeError: Refusal(413, "body_too_large", "The body is over 1 MiB"),
     errors.ContentTypeError: Refusal(

@@ -5,7 +5,7 @@ It knows the internal audio form and the headers that say who spoke, and no fiel
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ from service.errors import AudioTooLongError, FieldError, VoiceOfflineError
 from service.text import segments
 from service.voices import DEFAULT_PERSONA, Personas
 
-__all__ = ["AudioForm", "Recording", "Speaker", "Utterance", "Wrap"]
+__all__ = ["AudioForm", "Recording", "Speaker", "Utterance", "Wrap", "in_pieces"]
 
 LONGEST_AUDIO = 2_400  # seconds; 5,000 characters of prose at the slowest tempo take 2,000
 
@@ -112,10 +112,7 @@ class Speaker:
         started = time.perf_counter()
         recording = await self.record(request, said, form)
         headers = self.headers(recording.speech, said, total=time.perf_counter() - started)
-        headers["Content-Length"] = str(len(recording.content))
-        return StreamingResponse(
-            _pieces(recording.content), headers=headers, media_type=form.media_type
-        )
+        return in_pieces(recording.content, headers, form.media_type)
 
     async def record(self, request: Request, said: Utterance, form: AudioForm) -> Recording:
         """Speak to the end, as long as somebody waits for it."""
@@ -163,6 +160,12 @@ class Speaker:
         if speech.substitution is not None:
             headers["X-Speech-Substitution"] = f"{voice}={speech.substitution}"
         return headers
+
+    def model_of(self, speech: Speech) -> str:
+        """Name the model that spoke, or the engine where it has none of ours."""
+        rung = next((rung for rung in self.chain.rungs if rung.name == speech.engine), None)
+        model = rung.state.model if rung else None
+        return model.name if model else speech.engine
 
     async def _wanted(
         self, request: Request, said: Utterance, form: AudioForm, *, whole: bool
@@ -214,12 +217,17 @@ async def _record(chain: Chain, wanted: SpeechRequest, form: AudioForm) -> Recor
     return Recording(speech, encoding.finish(), size / form.sample_rate)
 
 
-async def _pieces(content: bytes) -> AsyncGenerator[bytes]:
-    """Cut an answer: written at once, a long one would hold up all others."""
-    for start in range(0, len(content), LARGEST_PIECE):
-        yield content[start : start + LARGEST_PIECE]
-        # A client that reads as fast as we write would never let anyone else run.
-        await asyncio.sleep(0)
+def in_pieces(content: bytes, headers: Mapping[str, str], media_type: str) -> Response:
+    """Answer with a whole body, in pieces: written at once, a long one would hold up all others."""
+
+    async def pieces() -> AsyncGenerator[bytes]:
+        for start in range(0, len(content), LARGEST_PIECE):
+            yield content[start : start + LARGEST_PIECE]
+            # A client that reads as fast as we write would never let anyone else run.
+            await asyncio.sleep(0)
+
+    length = {"Content-Length": str(len(content))}
+    return StreamingResponse(pieces(), headers={**headers, **length}, media_type=media_type)
 
 
 async def _encoded(speech: Speech, form: AudioForm, scope: Scope) -> AsyncGenerator[bytes]:

@@ -189,6 +189,12 @@ def test_the_document_describes_what_is_answered(voice: httpx.Client) -> None:
         "/rungs",
         "/rungs/drill",
         "/api/v1/generate",
+        "/audio/{name}",
+        "/ci/shape",
+        "/generate",
+        "/model/status",
+        "/tts",
+        "/voices",
         "/v1/audio/speech",
         "/v1/audio/voices",
         "/v1/models",
@@ -208,7 +214,10 @@ def test_the_document_describes_what_is_answered(voice: httpx.Client) -> None:
 def test_the_document_describes_every_field(voice: httpx.Client) -> None:
     schemas = voice.get("/openapi.json").json()["components"]["schemas"]
     fields = schemas["GenerateRequest"]["properties"]
-    assert set(fields) == {"text", "voice", "format", "sample_rate", "speed", "stream"} | SAMPLING
+    assert (
+        set(fields)
+        == {"text", "voice", "format", "sample_rate", "speed", "stream", "inputs"} | SAMPLING
+    )
     assert all(field["description"] for field in fields.values())
 
 
