@@ -51,6 +51,8 @@ MAY_IMPORT = {
     "service.encoding": {"audio"},
     "service.settings": {"errors", "elsewhere"},
     "service.elsewhere": set(),
+    # A program of its own: it shares nothing with the service but the version.
+    "service.model_cache": {"model_cache"},
     "service.metrics": set(),
     "service.errors": set(),
     "service.probe": set(),
@@ -115,11 +117,14 @@ CLOUDS = {
 }
 """The client of each cloud, and the one module of the service that may import it."""
 
+MODEL_HUB = "service.model_cache.hub"
+"""It imports the hub's client too, in a program that is no part of the service."""
+
 
 @pytest.mark.parametrize("client", CLOUDS)
 def test_only_its_rung_imports_the_client_of_a_cloud(client: str) -> None:
     for module, path in modules("service"):
-        if module != CLOUDS[client]:
+        if module not in (CLOUDS[client], MODEL_HUB if client == "huggingface_hub" else None):
             assert not any(name.partition(".")[0] == client for name in imports(path)), module
 
 
@@ -128,6 +133,13 @@ def test_only_wiring_imports_a_rung_on_other_hosts(rung: str) -> None:
     for module, path in modules("service"):
         if module != "service.wiring":
             assert not any(name.startswith(rung) for name in imports(path)), module
+
+
+def test_nothing_imports_the_program_that_fills_the_model_cache() -> None:
+    for room in ROOMS:
+        for module, path in modules(room):
+            if not module.startswith("service.model_cache"):
+                assert not any(name.startswith("service.model_cache") for name in imports(path))
 
 
 def test_nothing_imports_the_benchmarks() -> None:

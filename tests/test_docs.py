@@ -16,6 +16,8 @@ from service.api.refusals import REFUSALS, Refusal
 from service.api.sesame import GenerateRequest
 from service.app import create_app
 from service.engines.failures import FAILURES
+from service.model_cache.manifest import shipped
+from service.model_cache.refusals import REFUSALS as MODEL_REFUSALS
 from service.settings import ServiceSettings, variable
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -78,6 +80,22 @@ def test_every_class_of_failure_is_documented_as_it_is() -> None:
         name: [failure.meaning, failure.again.replace("_", " "), failure.breaker]
         for name, failure in FAILURES.items()
     }
+
+
+def test_every_refusal_of_the_model_cache_is_documented_as_it_is() -> None:
+    rows = table_rows(page("guides/model.md").partition("## What each refusal says")[2])
+    assert rows == {
+        kind: [refusal.what, refusal.next_step, "may" if refusal.again else "no"]
+        for kind, refusal in MODEL_REFUSALS.items()
+    }
+
+
+def test_the_model_that_is_fetched_is_documented() -> None:
+    text = page("guides/model.md")
+    manifest = shipped()
+    assert manifest.revision in text
+    assert f"{manifest.size / 10**9:.2f} GB ({manifest.size / 2**20:,.0f} MiB)" in text
+    assert f"{len(manifest.files)} files" in text
 
 
 def test_every_secret_is_documented() -> None:
