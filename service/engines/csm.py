@@ -40,7 +40,7 @@ from service.errors import AudioError, EngineError, SettingsError
 from service.text import Pause, Segment, Words
 from service.text.normalise import normalise
 from service.text.sentences import FIRST_PIECE, LONGEST_PIECE, pieces
-from service.voices import Persona, Personas
+from service.voices import CsmVoiceTable, Persona, Personas
 
 __all__ = ["CsmVoice"]
 
@@ -209,7 +209,7 @@ class CsmVoice:
     def _house_clip(self, persona: Persona) -> Clip:
         path = self._snapshot.folder / "prompts" / f"{persona.csm.clip}.wav"
         try:
-            return Clip(read_audio(path, longest=LONGEST_CLIP), persona.csm.transcript)
+            return _read_clip(path, persona.csm)
         except AudioError as error:
             raise EngineError(
                 f"the clip of {persona.name} cannot be used: {path}: {error}",
@@ -373,10 +373,17 @@ def _seeds(seed: int) -> Iterator[int]:
         seed = (seed + SEED_STRIDE) % SEEDS
 
 
+def _read_clip(path: Path, table: CsmVoiceTable) -> Clip:
+    samples = read_audio(path, longest=LONGEST_CLIP)
+    if table.clip_seconds is not None:
+        samples = samples[: round(table.clip_seconds * SAMPLE_RATE)]
+    return Clip(samples, table.transcript)
+
+
 def _own_clip(persona: Persona, folder: Path) -> Clip:
     path = folder / persona.csm.clip
     try:
-        clip = Clip(read_audio(path, longest=LONGEST_CLIP), persona.csm.transcript)
+        clip = _read_clip(path, persona.csm)
         clip.check()
     except (AudioError, ValueError) as error:
         raise SettingsError(f"the clip of {persona.name} cannot be used: {path}: {error}") from None

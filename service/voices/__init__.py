@@ -48,7 +48,8 @@ class CsmVoiceTable(BaseModel):
     + speaker: the number that stands before what the persona says
     + clip: for the house's own the name of a clip of the model's repository, without `.wav`; for an
       operator's a file beside `voice.toml`, in any form that FFmpeg reads
-    + transcript: exactly what is said in the clip
+    + clip_seconds: where the clip ends for us, when it says more than its transcript
+    + transcript: exactly what is said in the clip, up to there
     + temperature, top_k: how codes are drawn; the defaults are CSM's own
     """
 
@@ -57,6 +58,7 @@ class CsmVoiceTable(BaseModel):
     speaker: Annotated[int, Field(ge=0, le=99)] = 0
     # One name, no path: nothing outside the folder is ever opened.
     clip: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_. -]*$")]
+    clip_seconds: Annotated[float | None, Field(ge=1, le=120)] = None
     transcript: Annotated[str, Field(min_length=1, max_length=5_000)]
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.9
     top_k: Annotated[int, Field(ge=1, le=2051)] = 50

@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from service.audio import SAMPLE_RATE, Samples, silence, to_pcm16
+from service.audio import SAMPLE_RATE, Samples, silence, to_pcm16, wav_header
 from service.csm import FRAME_SECONDS, Voice, frame_budget
 from service.engines import csm
 from service.engines.chain import Chain
@@ -88,10 +88,11 @@ def wav(seconds: float, *, rate: int = 24_000, channels: int = 1, loudness: floa
     return file.getvalue()
 
 
-def with_hal(folder: Path, clip: bytes | None) -> Personas:
+def with_hal(folder: Path, clip: bytes | None, *, more: str = "") -> Personas:
     """Give the house's personas and an operator's own, with a clip or without."""
     (folder / "hal").mkdir()
     table = 'description = "Hal."\n[csm]\nclip = "hal.wav"\ntranscript = "I am sorry, Dave."\n'
+    table += more
     (folder / "hal" / "voice.toml").write_text(table)
     if clip is not None:
         (folder / "hal" / "hal.wav").write_bytes(clip)
@@ -315,6 +316,16 @@ async def test_an_operators_clip_of_any_form_becomes_a_voice(
     request = SpeechRequest(segments(TEXT), personas["hal"], longest_seconds=0.3)
     assert (await spoken(voice, request)).size
     await voice.stop()
+
+
+async def test_what_a_clip_says_beyond_its_transcript_is_not_heard(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    pcm = wav(2.0, loudness=0)[44:] + wav(2.0)[44:]
+    clip = wav_header(len(pcm), SAMPLE_RATE) + pcm
+    personas = with_hal(tmp_path, clip, more="clip_seconds = 2.0\n")
+    with pytest.raises(SettingsError, match="nothing can be heard"):
+        CsmVoice(Snapshot(tiny_checkpoint, "tiny"), personas, streams=1)
 
 
 async def test_a_gpu_that_is_not_there_is_named(
