@@ -33,12 +33,17 @@ class _StayHere(urllib.request.HTTPRedirectHandler):
 
 
 @cache
-def judge_access(hub: Hub, token: str | None) -> Refusal | Unclear | None:
-    """Return None when the hub hands out the model, or why not.
+def judge_access(hub: Hub, path: str, token: str | None) -> Refusal | Unclear | None:
+    """Return None when the hub hands out a model, or why not.
 
-    Asked once a run, by the head of a small file that a gated repository keeps back too.
+    Asked once a run, by the head of one file.
+
+    Args:
+        hub: where the model is.
+        path: of a part of the weights: small files may be shown to who may not have the model.
+        token: what the hub is shown, if anything.
     """
-    request = urllib.request.Request(hub.configuration_url, method="HEAD")  # noqa: S310 (settings allow http and https alone)
+    request = urllib.request.Request(hub.url_of(path), method="HEAD")  # noqa: S310 (settings allow http and https alone)
     request.add_header("User-Agent", "sesame-csm-deploy")
     if token:
         request.add_header("Authorization", f"Bearer {token}")
@@ -76,7 +81,7 @@ def _judge_status(status: int, hub: Hub, token: str | None) -> Refusal | Unclear
         )
     if status == HTTPStatus.NOT_FOUND:
         return Refusal(
-            f"{asked}: it has no revision {hub.revision} with a config.json",
+            f"{asked}: it has no such file at {hub.revision}",
             "compare model_manifest with the repository"
             if hub.endpoint == HUB
             else f"check that model_mirror={hub.endpoint} speaks the hub's protocol and holds it",

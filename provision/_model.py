@@ -48,10 +48,9 @@ class Hub:
     repository: str
     revision: str
 
-    @property
-    def configuration_url(self) -> str:
-        """Address of a small file that only those get who may have the model."""
-        return f"{self.endpoint}/{self.repository}/resolve/{self.revision}/config.json"
+    def url_of(self, path: str) -> str:
+        """Return the address of a file."""
+        return f"{self.endpoint}/{self.repository}/resolve/{self.revision}/{path}"
 
     def manifest_of(self, model: "Model") -> str:
         """Return a model's manifest in the form that the program which fetches it reads."""
@@ -82,6 +81,11 @@ class Model:
     def digest(self) -> str:
         """12 hexadecimal digits that name this content, wherever its folder is."""
         return hashlib.sha256(self.manifest.encode()).hexdigest()[:12]
+
+    @property
+    def largest(self) -> ModelFile:
+        """The file that only those get who may have the model: a part of the weights."""
+        return max(self.files, key=lambda file: file.size)
 
     @property
     def weights_mib(self) -> int:
@@ -128,14 +132,18 @@ def read_manifest(path: Path = PUBLISHED, endpoint: str = HUB) -> Model | Refusa
     try:
         table = json.loads(path.read_bytes())
         files = tuple(sorted(map(_file, table["files"]), key=lambda file: file.path))
-        hub = Hub(endpoint.rstrip("/"), _word(table["repository"]), _word(table["revision"]))
+        repository, revision = str(table["repository"]), str(table["revision"])
     except OSError as error:
         return _unusable(path, error.strerror or "it cannot be read")
     except (KeyError, TypeError, ValueError) as error:
         return _unusable(path, f"{type(error).__name__}: {error}")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository, re.ASCII):
+        return _unusable(path, f"repository is no name such as sesame/csm-1b: {repository!r}")
+    if not re.fullmatch(r"[0-9a-f]{40}", revision):
+        return _unusable(path, f"revision is no commit of 40 hexadecimal digits: {revision!r}")
     if not any(file.path.endswith(".safetensors") for file in files):
         return _unusable(path, "it lists no safetensors file")
-    return Model(hub, files)
+    return Model(Hub(endpoint.rstrip("/"), repository, revision), files)
 
 
 def _file(row: Mapping[str, Any]) -> ModelFile:
@@ -145,12 +153,6 @@ def _file(row: Mapping[str, Any]) -> ModelFile:
     if size < 0 or not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise ValueError(f"{path} has no size and SHA-256")
     return ModelFile(path, size, sha256)
-
-
-def _word(value: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", value, re.ASCII):
-        raise ValueError(f"{value!r} is no name of a repository or a revision")
-    return value
 
 
 def _unusable(path: Path, why: str) -> Refusal:

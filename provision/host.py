@@ -11,7 +11,7 @@ from pyinfra.facts.server import Arch, OsRelease
 
 from provision import _network, facts
 from provision._accelerator import choose_accelerator, unused_gpu
-from provision._checkpoint import read_model
+from provision._checkpoint import CONFIGURATION, read_model
 from provision._disk import DOCKER_ROOT, needed_for_image, refuse_disks
 from provision._distribution import ARCHITECTURES, DISTRIBUTIONS, Distribution, find_distribution
 from provision._docker import (
@@ -223,7 +223,7 @@ class _Survey:
             self.refusals.append(model)
             return None
         if isinstance(model.origin, Hub) and self._missing_mib(model):
-            refusal = self._judge_hub(model.origin)
+            refusal = self._judge_hub(model, model.origin)
             if refusal and settings.model == "required":
                 self.refusals.append(refusal)
             elif refusal:
@@ -232,15 +232,16 @@ class _Survey:
                 return None
         return model
 
-    def _judge_hub(self, hub: Hub) -> Refusal | None:
+    def _judge_hub(self, model: Model, hub: Hub) -> Refusal | None:
         """Say why a hub does not give its model to this host, as far as it can be known before."""
         token = self.settings.model_token
-        access = judge_access(hub, token.get_secret_value() if token else None)
+        shown = token.get_secret_value() if token else None
+        access = judge_access(hub, model.largest.path, shown)
         if isinstance(access, Refusal):
             return access
         if isinstance(access, Unclear):
             host.log(f"Whether the model can be had is not known before: {access.why}")
-        silent = host.get_fact(facts.Unreachable, urls=[hub.configuration_url])
+        silent = host.get_fact(facts.Unreachable, urls=[hub.url_of(CONFIGURATION)])
         why = silent.get("0", "")
         if not why or why.startswith("403 "):
             return None

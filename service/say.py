@@ -27,7 +27,7 @@ SAMPLE_RATE = 24_000  # Hz, of what is asked for
 WAV_HEADER_BYTES = 44
 CONNECT_SECONDS, READ_SECONDS = 5.0, 60.0
 FORMATS = ("wav", "mp3", "opus", "flac", "aac", "pcm")
-EXTENSIONS = {**{name: name for name in FORMATS}, "ogg": "opus", "oga": "opus", "m4a": "aac"}
+EXTENSIONS = {**{name: name for name in FORMATS}, "ogg": "opus", "oga": "opus"}
 PLAYERS = (
     ("ffplay", "-nodisp", "-autoexit", "-loglevel", "quiet", "-"),
     ("mpv", "--no-video", "--really-quiet", "-"),

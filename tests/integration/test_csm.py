@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from provision._checkpoint import read_model
-from provision._model import Model
+from provision._model import Hub, Model
 from provision._transfer import PART_BYTES
 from service.csm import FRAME_SECONDS, frame_budget, random_checkpoint
 from tests.integration.deploying import deploy, start_deploy
 from tests.integration.machines import Machine, machine
+from tests.service.model_hub import TOKEN, ModelHub, cut, serving
 
 pytestmark = pytest.mark.integration
 
@@ -140,6 +141,55 @@ def test_a_flipped_bit_is_found_and_mended(host: Machine, folder: Path, checkpoi
     assert outcome.status == 0, outcome.said
     assert host.run(f"sha256sum {placed}").split()[0] == shard.sha256
     assert health(host)["engine"] == "csm"
+
+
+@pytest.fixture(scope="module")
+def hub(host: Machine, checkpoint: Path) -> Iterator[ModelHub]:
+    """A gated hub that holds the same model, where the host can reach it."""
+    files = {
+        file.path: (checkpoint / file.path).read_bytes() for file in model_of(checkpoint).files
+    }
+    gate = {None: (401, "GatedRepo", "restricted"), "hf_wrong": (401, "", "Invalid credentials")}
+    gateway = host.run("ip -4 route show default").split()[2]
+    with serving(ModelHub(files=files, gate=gate), gateway) as hub:
+        yield hub
+
+
+def from_hub(hub: ModelHub, folder: Path, checkpoint: Path, token: str) -> dict[str, object]:
+    """Give the host data of a deploy that takes the model from the hub."""
+    manifest = folder / "manifest.json"
+    source = Hub(hub.url, hub.repository, hub.commit)
+    manifest.write_text(source.manifest_of(model_of(checkpoint)), encoding="utf-8")
+    return {
+        "model": "required",
+        "model_mirror": hub.url,
+        "model_manifest": str(manifest),
+        "model_token": token,
+    }
+
+
+def test_a_token_that_the_hub_does_not_know_is_refused_before_anything_changes(
+    host: Machine, folder: Path, checkpoint: Path, hub: ModelHub
+) -> None:
+    host.run("rm -rf /opt/sesame-csm/models/*")
+    outcome = deploy(folder, {host: from_hub(hub, folder, checkpoint, "hf_wrong")})
+    assert outcome.status == 1
+    assert "the token is wrong or has expired" in outcome.said
+    assert health(host)["engine"] == "csm"
+
+
+def test_the_same_model_comes_from_a_hub_and_goes_on_where_it_was_cut(
+    host: Machine, folder: Path, checkpoint: Path, hub: ModelHub
+) -> None:
+    hub.then(LARGE, cut(hub.files[LARGE], 100 * 2**20, reset=True))
+    outcome = deploy(folder, {host: from_hub(hub, folder, checkpoint, TOKEN)})
+    assert outcome.status == 0, outcome.said
+    assert re.search(rf"{LARGE}: [\d,]+ of 256 MiB", outcome.said)
+    assert hub.asked_for(LARGE)[-1].startswith("bytes=")
+    assert (health(host)["status"], health(host)["engine"]) == ("healthy", "csm")
+    assert TOKEN not in outcome.said + host.run("docker inspect sesame-csm-offline")
+    again = deploy(folder, {host: from_hub(hub, folder, checkpoint, TOKEN)})
+    assert again.changes == 0, again.said
 
 
 def test_a_disk_that_filled_up_on_the_way_is_told_of(

@@ -13,6 +13,7 @@ from provision._hub import Unclear, judge_access
 from provision._model import Hub
 
 TOKEN = "hf_a_token_of_nobody"
+SHARD = "transformers-00001-of-00002.safetensors"
 
 
 class _Hub(HTTPServer):
@@ -55,7 +56,7 @@ def hub(status: int, location: str | None = None) -> Iterator[_Hub]:
 
 
 def judge(endpoint: str, token: str | None = TOKEN) -> Refusal | Unclear | None:
-    return judge_access(Hub(endpoint, "sesame/csm-1b", "c92a71e1"), token)
+    return judge_access(Hub(endpoint, "sesame/csm-1b", "c92a71e1"), SHARD, token)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def judge(endpoint: str, token: str | None = TOKEN) -> Refusal | Unclear | None:
         (401, None, "there is no token", "accept the conditions, make a token"),
         (401, TOKEN, "the token is wrong or has expired", "make a new one"),
         (403, TOKEN, "has not accepted the model's conditions", "open https://huggingface.co/se"),
-        (404, TOKEN, "has no revision c92a71e1", "check that model_mirror="),
+        (404, TOKEN, "it has no such file at c92a71e1", "check that model_mirror="),
     ],
 )
 def test_a_refusal_says_what_to_do(
@@ -82,7 +83,7 @@ def test_a_refusal_says_what_to_do(
 def test_who_gets_the_file_or_the_way_to_it_may_have_the_model(status: int) -> None:
     with hub(500) as elsewhere, hub(status, elsewhere.url) as server:
         assert judge(server.url) is None
-        assert server.asked == [("/sesame/csm-1b/resolve/c92a71e1/config.json", f"Bearer {TOKEN}")]
+        assert server.asked == [("/sesame/csm-1b/resolve/c92a71e1/" + SHARD, f"Bearer {TOKEN}")]
         assert elsewhere.asked == []
 
 

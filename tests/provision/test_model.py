@@ -12,6 +12,8 @@ from provision._docker import Refusal
 from provision._model import CsmEngine, Hub, Model, read_manifest
 from tests.provision.checkpoints import INDEX, SHARDS, shard, write_checkpoint
 
+COMMIT = "c92a71e1c419772e25be7dc14d952c2521a740ab"
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -148,10 +150,11 @@ def test_the_published_manifest_is_the_whole_model() -> None:
     model = read_manifest()
     assert isinstance(model, Model)
     assert isinstance(model.origin, Hub)
-    assert model.origin.configuration_url == (
+    assert model.origin.url_of("config.json") == (
         "https://huggingface.co/sesame/csm-1b/resolve/"
         "c92a71e1c419772e25be7dc14d952c2521a740ab/config.json"
     )
+    assert model.largest.path == SHARDS[0]
     paths = [file.path for file in model.files]
     assert set(paths) >= {"config.json", "tokenizer.json", *SHARDS, INDEX}
     assert sum(path.startswith("prompts/") for path in paths) == 6
@@ -163,11 +166,11 @@ def test_a_folder_and_a_hub_with_the_same_files_are_the_same_model(
 ) -> None:
     model = model_of(folder)
     manifest = tmp_path / "manifest.json"
-    manifest.write_text(Hub("https://hub", "me/mine", "main").manifest_of(model), encoding="utf-8")
+    manifest.write_text(Hub("https://hub", "me/mine", COMMIT).manifest_of(model), encoding="utf-8")
     fetched = read_manifest(manifest, "https://models.lan/")
     assert isinstance(fetched, Model)
     assert fetched.digest == model.digest
-    assert fetched.origin == Hub("https://models.lan", "me/mine", "main")
+    assert fetched.origin == Hub("https://models.lan", "me/mine", COMMIT)
 
 
 @pytest.mark.parametrize(
@@ -181,8 +184,8 @@ def test_a_folder_and_a_hub_with_the_same_files_are_the_same_model(
         ({"files": [{"path": "/etc/x", "size": 1, "sha256": "0" * 64}]}, "does not stay in its"),
         ({"files": [{"path": "a b;rm", "size": 1, "sha256": "0" * 64}]}, "does not stay in its"),
         ({"files": [{"path": "x", "size": 1, "sha256": "00"}]}, "has no size and SHA-256"),
-        ({"repository": "a/b/c"}, "'a/b/c' is no name of a repository"),
-        ({"revision": None}, "None is no name of a repository or a revision"),
+        ({"repository": "a/b/c"}, "repository is no name such as sesame/csm-1b: 'a/b/c'"),
+        ({"revision": "main"}, "revision is no commit of 40 hexadecimal digits: 'main'"),
     ],
 )
 def test_a_manifest_that_is_none_is_refused_with_its_fault(
@@ -191,7 +194,7 @@ def test_a_manifest_that_is_none_is_refused_with_its_fault(
     manifest = tmp_path / "manifest.json"
     if isinstance(content, dict):
         shard = {"path": SHARDS[0], "size": 1, "sha256": "0" * 64}
-        table = {"repository": "me/mine", "revision": "main", "files": [shard], **content}
+        table = {"repository": "me/mine", "revision": COMMIT, "files": [shard], **content}
         manifest.write_text(json.dumps(table), encoding="utf-8")
     elif content is not None:
         manifest.write_text(content, encoding="utf-8")

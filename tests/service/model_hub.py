@@ -280,11 +280,11 @@ def git_blob_id(content: bytes) -> str:
 
 
 @contextmanager
-def serving(hub: ModelHub) -> Iterator[ModelHub]:
-    """Serve the hub and its store on free ports of 127.0.0.1."""
+def serving(hub: ModelHub, address: str = "127.0.0.1") -> Iterator[ModelHub]:
+    """Serve the hub and its store on free ports of an address of this machine."""
     closing = threading.Event()
-    servers = [_server(hub, place, closing) for place in ("hub", "store")]
-    hub.url, hub.store = (f"http://127.0.0.1:{server.server_address[1]}" for server in servers)
+    servers = [_server(hub, place, closing, address) for place in ("hub", "store")]
+    hub.url, hub.store = (f"http://{address}:{server.server_address[1]}" for server in servers)
     threads = [
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         for server in servers
@@ -301,7 +301,9 @@ def serving(hub: ModelHub) -> Iterator[ModelHub]:
             server.server_close()
 
 
-def _server(hub: ModelHub, place: str, closing: threading.Event) -> ThreadingHTTPServer:
+def _server(
+    hub: ModelHub, place: str, closing: threading.Event, address: str
+) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
@@ -321,4 +323,4 @@ def _server(hub: ModelHub, place: str, closing: threading.Event) -> ThreadingHTT
         def handle_error(self, *_: object) -> None:
             """Keep quiet: clients leave early here."""
 
-    return Server(("127.0.0.1", 0), Handler)
+    return Server((address, 0), Handler)
