@@ -9,12 +9,14 @@ from fastapi import FastAPI, Security
 from fastapi.params import Depends
 from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from service import __version__
 from service.api import elevenlabs, openai, operations, refusals, rungs, sesame, shaping
 from service.api.borders import BodyLimit, CurlType, GuidesUrl, RequestLog, ServerKey
 from service.api.spoken import Speaker
+from service.api.visitors import Visitors, our_names
 from service.engines.chain import Chain
 from service.engines.engine import Engine
 from service.metrics import Metrics
@@ -67,7 +69,7 @@ def create_app(settings: ServiceSettings, engines: Sequence[Engine] | None = Non
         rungs.routes(chain, personas, metrics, settings),
         dependencies=_documented_keys(settings),
     )
-    speaker = Speaker(chain, personas, settings.enabled, instance)
+    speaker = Speaker(chain, personas, settings.enabled, instance, settings.public_url)
     for dialect in (sesame, openai, elevenlabs):
         app.include_router(dialect.routes(speaker), dependencies=_documented_keys(settings))
     app.include_router(shaping.routes(), dependencies=_documented_keys(settings))
@@ -86,10 +88,24 @@ def _say_who_may_receive_text(chain: Chain, settings: ServiceSettings) -> None:
 
 
 def _borders(settings: ServiceSettings) -> list[Middleware]:
-    borders = [Middleware(BodyLimit), Middleware(CurlType)]
+    """Give what every request passes, the first one first."""
+    origins = settings.cors_origins.split(",") if settings.cors_origins else []
+    allowed = settings.allowed_hosts.split(",") if settings.allowed_hosts else []
+    names = our_names(allowed, settings.public_url)
+    borders = [Middleware(Visitors, names=names, origins=origins)]
+    if origins:
+        borders.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=origins,
+                allow_methods=["GET", "POST"],
+                allow_headers=["*"],
+                expose_headers=["*"],
+            )
+        )
     if settings.server_key is not None:
-        borders.insert(0, Middleware(ServerKey, key=settings.server_key.get_secret_value()))
-    return borders
+        borders.append(Middleware(ServerKey, key=settings.server_key.get_secret_value()))
+    return [*borders, Middleware(BodyLimit), Middleware(CurlType)]
 
 
 def _documented_keys(settings: ServiceSettings) -> list[Depends]:

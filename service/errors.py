@@ -9,6 +9,8 @@ SesameError
 │   ├── BodyTooLargeError
 │   ├── ContentTypeError
 │   ├── ServerKeyError
+│   ├── HostRefusedError   it came under a name that is not ours
+│   ├── OriginRefusedError a page that nobody listed sent it
 │   ├── FieldError
 │   ├── TextEmptyError
 │   ├── TextTooLongError
@@ -40,8 +42,10 @@ __all__ = [
     "DrillRunningError",
     "EngineError",
     "FieldError",
+    "HostRefusedError",
     "LoopError",
     "NotJsonError",
+    "OriginRefusedError",
     "RequestError",
     "RungError",
     "ServerKeyError",
@@ -87,6 +91,14 @@ class ContentTypeError(RequestError):
 
 class ServerKeyError(RequestError):
     """A server key is demanded, and none or a wrong one came."""
+
+
+class HostRefusedError(RequestError):
+    """The Host header names somebody else."""
+
+
+class OriginRefusedError(RequestError):
+    """A browser sent it for a page that may not ask."""
 
 
 class FieldError(RequestError):

@@ -161,6 +161,22 @@ class ServiceSettings(BaseSettings):
     server_key: SecretStr | None = None
     """Key demanded of callers; none: no key is asked for. Best kept in a secret file."""
 
+    public_url: Annotated[str | None, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+/?$")] = None
+    """Where others reach the service, such as http://voice.lan:8000: audio_url begins with it, and
+    its name is one of ours. Unset: as each request names us."""
+
+    allowed_hosts: Annotated[
+        str | None, Field(pattern=r"^(\*|[A-Za-z0-9.-]+(,[A-Za-z0-9.-]+)*)$")
+    ] = None
+    """Names under which the service may be asked, with commas between them, beside loopback's, the
+    machine's own and every address; * allows all."""
+
+    cors_origins: Annotated[
+        str | None, Field(pattern=r"^https?://[^,/\s]+(,https?://[^,/\s]+)*$")
+    ] = None
+    """Pages of other origins that may ask from a browser, such as https://maya.example, with commas
+    between them."""
+
     deadline_seconds: Seconds = 8.0
     """Seconds from a request to the first verified audio, over all rungs: above 0, at most 600."""
 

@@ -79,6 +79,8 @@ RETRY = {"Retry-After": "10"}  # seconds; about the time in which a container re
 
 REFUSALS: dict[type[SesameError], Refusal] = {
     errors.NotJsonError: Refusal(400, "not_json", "The body is not JSON"),
+    errors.HostRefusedError: Refusal(400, "host_refused", "The Host header is not ours"),
+    errors.OriginRefusedError: Refusal(403, "origin_refused", "A page of another origin asked"),
     errors.ServerKeyError: Refusal(
         401, "key_refused", "No server key came, or a wrong one", CHALLENGE
     ),

@@ -216,7 +216,7 @@ class _Forms:
     async def json(self, request: Request, asked: GenerateRequest) -> Response:
         recording = await self.speaker.record(request, asked.utterance, asked.form)
         name = self.kept.keep(Audio(recording.content, asked.form.media_type))
-        address = str(request.base_url.replace(path=f"/audio/{name}"))
+        address = self.speaker.address_of(request, f"/audio/{name}")
         content = base64.b64encode(recording.content).decode()
         answer = Answer(
             audio=content,

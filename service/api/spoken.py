@@ -100,12 +100,14 @@ class Speaker:
 
     + enabled: whether the voice may speak at all
     + instance: our own name, by which a request that comes back to us is known
+    + public_url: where others reach us; None: as each request names us
     """
 
     chain: Chain
     personas: Personas
     enabled: bool
     instance: str
+    public_url: str | None = None
 
     async def whole(self, request: Request, said: Utterance, form: AudioForm) -> Response:
         """Speak, and answer with all of the audio."""
@@ -160,6 +162,10 @@ class Speaker:
         if speech.substitution is not None:
             headers["X-Speech-Substitution"] = f"{voice}={speech.substitution}"
         return headers
+
+    def address_of(self, request: Request, path: str) -> str:
+        """Give the absolute address of a path of ours."""
+        return f"{(self.public_url or str(request.base_url)).rstrip('/')}{path}"
 
     def model_of(self, speech: Speech) -> str:
         """Name the model that spoke, or the engine where it has none of ours."""

@@ -19,7 +19,7 @@ PUBLIC = {"bind": "0.0.0.0", "secrets": {"SESAME_SERVER_KEY": KEY}}
 
 
 MODEL = Model(Path("/models/mine"), (ModelFile("model.safetensors", 6 * 2**30, "00"),))
-SETTLED = {"SESAME_MODEL", "SESAME_MODEL_REVISION", "SESAME_DEVICE"}
+SETTLED = {"SESAME_ALLOWED_HOSTS", "SESAME_MODEL", "SESAME_MODEL_REVISION", "SESAME_DEVICE"}
 """Variables whose value is the host's, not the service's default."""
 
 
