@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from provision._accelerator import DEVICES
 from provision._image import PROJECT
 from provision._model import CsmEngine, Model
+from provision._voices import Voices
 from provision.settings import SECRET_NAMES, DeploySettings
 
 HOME = "/opt/sesame-csm"
@@ -22,6 +23,10 @@ CONTAINER_PORT = 8000
 CONTAINER_USER = 10001
 MODEL_MOUNT = "/models/csm"
 """Where the container finds its model."""
+
+VOICES = f"{HOME}/voices"
+VOICES_MOUNT = "/voices"
+"""Where the container finds the operator's own personas."""
 
 RELEASE_LABEL = "org.sesame-csm.release"
 
@@ -72,8 +77,16 @@ def model_home(model: Model) -> str:
     return f"{MODELS}/{model.digest}"
 
 
+def voices_home(voices: Voices) -> str:
+    """Return the folder of personas on a host. Its name is their content."""
+    return f"{VOICES}/{voices.digest}"
+
+
 def render_release(
-    settings: DeploySettings, image: str, engine: CsmEngine | None = None
+    settings: DeploySettings,
+    image: str,
+    engine: CsmEngine | None = None,
+    voices: Voices | None = None,
 ) -> Release:
     """Render every file of a release.
 
@@ -81,12 +94,13 @@ def render_release(
         settings: what the host is to become.
         image: name and tag of the service image.
         engine: the model and what it runs on, or None where the basic voice speaks alone.
+        voices: the operator's own personas, if there are any.
     """
     secrets = tuple(
         ReleaseFile(f"secrets/{name}", f"{value.get_secret_value()}\n", "400", CONTAINER_USER)
         for name, value in sorted(settings.secrets.items())
     )
-    render = partial(_render, settings=settings, image=image, engine=engine)
+    render = partial(_render, settings=settings, image=image, engine=engine, voices=voices)
     service = ReleaseFile("service.env", render("service.env.j2", release=""))
     unlabelled = render(f"{COMPOSE_FILE}.j2", release="")
     digest = hashlib.sha256()
@@ -99,7 +113,13 @@ def render_release(
 
 
 def _render(
-    template: str, *, settings: DeploySettings, image: str, engine: CsmEngine | None, release: str
+    template: str,
+    *,
+    settings: DeploySettings,
+    image: str,
+    engine: CsmEngine | None,
+    voices: Voices | None,
+    release: str,
 ) -> str:
     environment = Environment(
         loader=FileSystemLoader(PROJECT / "templates"),
@@ -116,6 +136,8 @@ def _render(
         engine=engine,
         model_home=model_home(engine.model) if engine else None,
         model_mount=MODEL_MOUNT,
+        voices_home=voices_home(voices) if voices else None,
+        voices_mount=VOICES_MOUNT,
         device=DEVICES[engine.accelerator] if engine else "cpu",
         release=release,
         release_label=RELEASE_LABEL,

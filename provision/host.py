@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyinfra import host, logger, state
+from pyinfra.context import ctx_host
 from pyinfra.facts.deb import DebPackages
 from pyinfra.facts.server import Arch, OsRelease
 
 from provision import _network, facts
 from provision._accelerator import choose_accelerator, unused_gpu
 from provision._checkpoint import CONFIGURATION, read_model
-from provision._disk import DOCKER_ROOT, needed_for_image, refuse_disks
+from provision._disk import DOCKER_ROOT, needed_for_image, needed_to_take, refuse_disks
 from provision._distribution import ARCHITECTURES, DISTRIBUTIONS, Distribution, find_distribution
 from provision._docker import (
     DockerSource,
@@ -22,12 +23,15 @@ from provision._docker import (
     missing_parts,
     refuse_engine,
 )
+from provision._handing import Seed
 from provision._hub import Unclear, judge_access
 from provision._image import LIGHT, Variant, image_tag
 from provision._model import HUB, PUBLISHED, CsmEngine, Hub, Model, read_manifest
 from provision._package_index import default_package_index
 from provision._release import CONTAINER, CONTAINER_PORT, HOME, model_home
 from provision._report import GIVE_A_MODEL
+from provision._voices import Voices, read_voices
+from provision.seed import find_seed, survey_once
 from provision.settings import DeploySettings
 
 NEEDED_MEMORY_MIB = 512
@@ -49,6 +53,8 @@ class HostPlan:
     variant: Variant
     image: str
     engine: CsmEngine | None
+    seed: Seed | None
+    voices: Voices | None
 
 
 def check_host(settings: DeploySettings) -> HostPlan | None:
@@ -63,14 +69,18 @@ def check_host(settings: DeploySettings) -> HostPlan | None:
     Raises:
         PyinfraError: no host is left.
     """
-    survey = _Survey(settings)
-    plan = survey.settle()
+    plan, refusals = survey_once(_survey, ctx_host.get(), settings)
     if plan is not None:
         return plan
-    for refusal in survey.refusals:
+    for refusal in refusals:
         host.log_styled(f"✗ {refusal}", fg="red", log_func=logger.error)
     state.fail_hosts({state.inventory.get_host(host.name)})
     return None
+
+
+def _survey(settings: DeploySettings) -> tuple[HostPlan | None, list[Refusal]]:
+    survey = _Survey(settings)
+    return survey.settle(), survey.refusals
 
 
 class _Survey:
@@ -79,6 +89,7 @@ class _Survey:
     def __init__(self, settings: DeploySettings) -> None:
         self.settings = settings
         self.refusals: list[Refusal] = []
+        self.seed: Seed | None = None
 
     def settle(self) -> HostPlan | None:
         """Return the plan, or None when ``refusals`` holds anything."""
@@ -94,13 +105,16 @@ class _Survey:
             self.refusals.append(refusal)
             return None
         self._judge_port()
+        voices = self._settle_voices()
+        if not self._settle_seed():
+            return None
 
         engine = self._settle_engine(resources)
         variants = self._candidate_variants(engine)
 
         repositories = host.get_fact(facts.AptRepositories)
         certificates = host.get_fact(facts.Certificates)
-        built = self._find_built(variants, certificates)
+        built = self._take_or_find(variants, certificates, architecture, engine)
 
         network = self._ask_network(
             docker=_network.docker_repository(distribution) if missing_parts(docker) else None,
@@ -136,8 +150,10 @@ class _Survey:
             apparmor=resources["apparmor"],
             base_image=base,
             variant=variant,
-            image=image_tag(base, certificates, variant),
+            image=self.seed.image if self.seed else image_tag(base, certificates, variant),
             engine=engine,
+            seed=self.seed,
+            voices=voices,
         )
 
     def _refuse(self, reason: str, remedy: str) -> None:
@@ -189,7 +205,8 @@ class _Survey:
         """Return the model and what it runs on, or None where the basic voice speaks alone."""
         if self.settings.model == "none" or self.settings.online:
             return None
-        if self.settings.source_of_model is None:
+        handed = self.seed is not None and self.seed.engine is not None
+        if self.settings.source_of_model is None and not handed:
             host.log(f"The basic voice will speak. For Maya's own: {GIVE_A_MODEL}")
             return None
         nvidia = host.get_fact(facts.Nvidia)
@@ -216,6 +233,8 @@ class _Survey:
         settings = self.settings
         if settings.source_of_model == "folder" and settings.model_folder is not None:
             model = read_model(settings.model_folder)
+        elif self.seed:
+            return self._take_model(self.seed)
         else:
             manifest = settings.model_manifest or PUBLISHED
             model = read_manifest(manifest, settings.model_mirror or HUB)
@@ -231,6 +250,55 @@ class _Survey:
             if refusal:
                 return None
         return model
+
+    def _settle_seed(self) -> bool:
+        """Find the host that builds for this one, if one is to; say whether the check can go on."""
+        name = self.settings.seed_host
+        if name is None or name == host.name:
+            return True
+        seed = find_seed(name, _survey)
+        if isinstance(seed, Refusal):
+            self.refusals.append(seed)
+            return False
+        self.seed = seed
+        return True
+
+    def _take_model(self, seed: Seed) -> Model | None:
+        """Return the model that a seed fetches, for this host too."""
+        if seed.engine is not None:
+            return seed.engine.model
+        if self.settings.model == "required":
+            self._refuse(
+                f"model=required, and seed_host={seed.name} has no model to hand over",
+                "what is said about that host says why; mend it and deploy again",
+            )
+        else:
+            host.log(f"The basic voice will speak: {seed.name} has no model to hand over.")
+        return None
+
+    def _take_or_find(
+        self,
+        variants: Sequence[Variant],
+        certificates: list[str],
+        architecture: str,
+        engine: CsmEngine | None,
+    ) -> tuple[str, Variant] | None:
+        """Return base and variant of an image that is there or is handed over, or None."""
+        if self.seed is None:
+            return self._find_built(variants, certificates)
+        if refusal := self.seed.refuse(architecture, engine):
+            self.refusals.append(refusal)
+        return self.seed.base_image, self.seed.variant
+
+    def _settle_voices(self) -> Voices | None:
+        """Return the operator's own personas, or None where there are none to place."""
+        if self.settings.voices_folder is None:
+            return None
+        voices = read_voices(self.settings.voices_folder)
+        if isinstance(voices, Voices):
+            return voices
+        self.refusals += voices
+        return None
 
     def _judge_hub(self, model: Model, hub: Hub) -> Refusal | None:
         """Say why a hub does not give its model to this host, as far as it can be known before."""
@@ -258,8 +326,10 @@ class _Survey:
 
     def _judge_disk(self, build: Variant | None, engine: CsmEngine | None) -> None:
         needed = {DOCKER_ROOT: needed_for_image(build)}
+        if self.seed and not host.get_fact(facts.Image, tag=self.seed.image):
+            needed = dict(zip((DOCKER_ROOT, HOME), needed_to_take(self.seed.variant), strict=True))
         if engine is not None:
-            needed[HOME] = self._missing_mib(engine.model)
+            needed[HOME] = needed.get(HOME, 0) + self._missing_mib(engine.model)
         free = host.get_fact(facts.FreeDisk, places=list(needed))
         self.refusals += refuse_disks(needed, free)
 

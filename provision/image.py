@@ -1,4 +1,4 @@
-"""Stage 3: the service image, built on the host from the uploaded rooms."""
+"""Stage 3: the service image, built from the uploaded rooms on the host, or on one for others."""
 
 from pyinfra.api import deploy
 
@@ -9,7 +9,20 @@ from provision.host import HostPlan
 
 @deploy("Build the image")
 def build_image(plan: HostPlan) -> None:
-    """Build the image under its content's tag; the same content is built once."""
+    """Build the image under its content's tag, once, or take it from the host that builds it."""
+    if plan.seed is None:
+        _build(plan)
+    if plan.settings.seed_host is not None:
+        # Of the seed too, where it does nothing: an operation that all have comes after what any
+        # of them does before it, and nothing else makes the others wait for the build.
+        operations.take_image(
+            name="Take the image from the seed",
+            image=plan.image,
+            seed=plan.seed.name if plan.seed else None,
+        )
+
+
+def _build(plan: HostPlan) -> None:
     base = plan.base_image
     if base == DEBOOTSTRAP and plan.mirror is not None:
         base = f"sesame-csm-base:{plan.distribution.base_release}"

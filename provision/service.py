@@ -3,14 +3,18 @@
 from pyinfra.api import deploy
 
 from provision import operations
-from provision._release import render_release
+from provision._release import render_release, voices_home
 from provision.host import HostPlan
 
 
 @deploy("Start the service")
 def start_service(plan: HostPlan) -> None:
     """Render the release, let the new image judge its settings, switch over, wait until healthy."""
-    release = render_release(plan.settings, plan.image, plan.engine)
+    release = render_release(plan.settings, plan.image, plan.engine, plan.voices)
+    if plan.voices is not None:
+        operations.place_voices(
+            name="Place the personas", voices=plan.voices, folder=voices_home(plan.voices)
+        )
     operations.install_release(name="Render the release", release=release)
     if plan.settings.enabled:
         operations.start_release(
@@ -20,3 +24,7 @@ def start_service(plan: HostPlan) -> None:
         )
     else:
         operations.stop_service(name="Stop the voice")
+    operations.prune_voices(
+        name="Remove the personas of earlier deploys",
+        kept=plan.voices.digest if plan.voices else None,
+    )

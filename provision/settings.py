@@ -60,12 +60,14 @@ WAYS_OUT = {
     "model_manifest": "give the path of a file of the machine that you deploy from",
     "model_prune": "give true or false",
     "accelerator": "give one of auto, nvidia, cpu",
+    "seed_host": "give the name of a host as the inventory has it",
     "torch_index": f"give auto, none, or an address such as {TORCH_CPU_INDEX}",
     "bind": "give an IP address of the host, such as 127.0.0.1 or 0.0.0.0",
     "port": "give a number from 1 to 65535, such as --data port=8000",
     "public_host": "give the name or address at which others reach the host, such as voice.lan",
     "service_env": 'give a table of variables, such as {"SESAME_BASIC_VOICE": "true"}',
     "secrets": 'give a table such as {"SESAME_SERVER_KEY": "env:SESAME_SERVER_KEY"}',
+    "voices_folder": "give the path of a folder of the machine that you deploy from",
     "fallback_failure": "give one of fail, warn",
     "start_timeout_seconds": "give a number of seconds from 5 to 3600",
 }
@@ -152,6 +154,10 @@ class DeploySettings(BaseModel):
     """What the model runs on; ``auto`` takes the host's GPU where its driver and its Docker engine
     can give it to a container, else the processor."""
 
+    seed_host: str | None = None
+    """Host of the inventory that builds the image and gets the model; the others take both from it,
+    over the deploying machine. Give it to all of them, itself included."""
+
     torch_index: str = Field(default="auto", pattern=r"^(auto|none|https?://[!-~]+)$")
     """Package index that torch alone comes from; ``none``: the one that pip is configured with.
     ``auto`` takes PyTorch's index without CUDA for a model on the processor, if it answers."""
@@ -173,13 +179,17 @@ class DeploySettings(BaseModel):
     """Secrets of the service by variable name: ``env:NAME`` and ``file:PATH`` are followed on the
     deploying machine, anything else is the value."""
 
+    voices_folder: Path | None = None
+    """Folder of the deploying machine with personas of your own: ``NAME/voice.toml`` and the clip
+    that it names. They are checked, placed on the host and offered beside the house's."""
+
     fallback_failure: Literal["fail", "warn"] = "fail"
     """Whether a fallback that was asked for and cannot work fails the deploy, or is told of."""
 
     start_timeout_seconds: int = Field(default=180, ge=5, le=3600)
     """How long the service may take from its start to healthy."""
 
-    @field_validator("model_folder", "model_manifest")
+    @field_validator("model_folder", "model_manifest", "voices_folder")
     @classmethod
     def _start_at_home(cls, path: Path | None) -> Path | None:
         return path.expanduser() if path else None
@@ -277,6 +287,15 @@ class DeploySettings(BaseModel):
             raise ValueError(
                 f"SESAME_MODE=online and {given}: the primary voice is at SESAME_URL then, and no "
                 f"model runs here; leave {given.partition('=')[0]} out, or set SESAME_MODE=offline"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_two_folders_of_voices(self) -> Self:
+        if self.voices_folder and "SESAME_VOICES_DIR" in self.service_env:
+            raise ValueError(
+                f"voices_folder={self.voices_folder} and service_env: SESAME_VOICES_DIR: the "
+                "personas are mounted where the deploy says; leave SESAME_VOICES_DIR out"
             )
         return self
 

@@ -18,7 +18,7 @@ from provision.settings import DeploySettings
 def verify_service(plan: HostPlan) -> None:
     """Verify that the host speaks, or that it is silent where silence was asked for."""
     if plan.settings.enabled:
-        release = render_release(plan.settings, plan.image, plan.engine)
+        release = render_release(plan.settings, plan.image, plan.engine, plan.voices)
         verify_voice(
             name="Verify the voice", settings=plan.settings, release=release, engine=plan.engine
         )

@@ -5,10 +5,12 @@ Each reads a fact, does nothing when all is well, and otherwise yields the comma
 
 from provision.operations.docker import ensure_docker_answers
 from provision.operations.files import Commands, ensure_files
+from provision.operations.handing import take_image, take_model
 from provision.operations.image import build_service_image, import_base_image
 from provision.operations.model import fetch_model, prune_models, upload_model
 from provision.operations.packages import ensure_packages, ensure_signing_key
 from provision.operations.release import install_release, start_release, stop_service
+from provision.operations.voices import place_voices, prune_voices
 
 __all__ = [
     "Commands",
@@ -20,8 +22,12 @@ __all__ = [
     "fetch_model",
     "import_base_image",
     "install_release",
+    "place_voices",
     "prune_models",
+    "prune_voices",
     "start_release",
     "stop_service",
+    "take_image",
+    "take_model",
     "upload_model",
 ]

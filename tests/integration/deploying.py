@@ -35,6 +35,7 @@ def deploy(
     machines: Mapping[Machine, Mapping[str, object]],
     *options: str,
     environment: Mapping[str, str] | None = None,
+    program: str = "deploy.py",
 ) -> Outcome:
     """Deploy to machines, each with its own host data, in one run.
 
@@ -43,8 +44,11 @@ def deploy(
         machines: host data by machine.
         options: further options of pyinfra.
         environment: variables of the deploying process.
+        program: what is deployed, below the project or anywhere.
     """
-    with start_deploy(folder, machines, *options, environment=environment) as running:
+    with start_deploy(
+        folder, machines, *options, environment=environment, program=program
+    ) as running:
         try:
             results, said = running.communicate(timeout=DEPLOY_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
@@ -60,6 +64,7 @@ def start_deploy(
     machines: Mapping[Machine, Mapping[str, object]],
     *options: str,
     environment: Mapping[str, str] | None = None,
+    program: str = "deploy.py",
 ) -> subprocess.Popen[str]:
     """Start what ``deploy`` waits for."""
     known_hosts = str(folder / "known_hosts")
@@ -70,7 +75,7 @@ def start_deploy(
     inventory = folder / "inventory.py"
     inventory.write_text(f"hosts = {rows!r}\n", encoding="utf-8")
     return subprocess.Popen(
-        [str(PYINFRA), "-y", "--json", *options, str(inventory), "deploy.py"],
+        [str(PYINFRA), "-y", "--json", *options, str(inventory), program],
         cwd=PROJECT,
         env=dict(environment or {}, PATH="/usr/bin:/bin:/usr/sbin:/sbin", HOME=str(folder)),
         stdout=subprocess.PIPE,

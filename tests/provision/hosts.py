@@ -10,7 +10,8 @@ from provision._docker import DOCKER_PACKAGES
 from provision._image import LIGHT, Variant, image_tag
 from provision._model import CsmEngine, Model
 from provision._network import DEBOOTSTRAP, REGISTRY_IMAGE
-from provision._release import HOME, RELEASE_LABEL, render_release
+from provision._release import HOME, RELEASE_LABEL, VOICES, render_release, voices_home
+from provision._voices import Voices
 from provision.settings import DeploySettings
 
 MIRROR = "http://mirror.example/packages/"
@@ -50,13 +51,17 @@ class FakeHost:
     placed: tuple[str, ...] = ()
     halves: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
+    personas: tuple[str, ...] = ()
+    placed_personas: tuple[str, ...] = ()
     hub: tuple[str, ...] = ()
     container: dict[str, Any] = field(default_factory=dict)
     report: dict[str, Any] | None = None
+    failing: tuple[str, ...] = ()
 
     def responses(self) -> dict[str, Any]:
         """Return what ``@fake`` answers, by a piece of the command that asks."""
         return {
+            **{piece: {"success": False} for piece in self.failing},
             "cat /etc/os-release": [
                 f'PRETTY_NAME="{self.distribution.name}"',
                 f"ID={self.distribution.identity}",
@@ -86,6 +91,8 @@ class FakeHost:
             **{f"'{{{{.Id}}}}' {image} ": "sha256:5e5a3e" for image in self.images},
             "stat -c '%s": list(self.halves),
             "ls -1 /opt/sesame-csm/models": list(self.models),
+            "ls -1 /opt/sesame-csm/voices": list(self.personas),
+            f"for path in {VOICES}": list(self.placed_personas),
             "stat -c": list(self.files),
             "docker inspect --type container": json.dumps(self.container) if self.container else [],
             "-m checks": json.dumps(self.report) if self.report else [],
@@ -104,11 +111,12 @@ def settled(
     *,
     engine: CsmEngine | None = None,
     variant: Variant = LIGHT,
+    voices: Voices | None = None,
 ) -> FakeHost:
     """Return a host as a deploy leaves it."""
     base = DEBOOTSTRAP if source == "distribution" else REGISTRY_IMAGE
     image = image_tag(base, [], variant)
-    release = render_release(settings, image, engine)
+    release = render_release(settings, image, engine, voices)
     packages = {
         "docker": ("ca-certificates", "curl", "gpg", *DOCKER_PACKAGES),
         "distribution": (*distribution.engine_packages, *distribution.plugin_packages),
@@ -119,6 +127,8 @@ def settled(
         packages=packages[source],
         images=(image,),
         files=tuple(f"{state} {path}" for path, state in release.wanted.items()),
+        personas=(voices.digest,) if voices else (),
+        placed_personas=placed_voices(voices) if voices else (),
         container={
             "status": "running",
             "health": "healthy",
@@ -136,6 +146,12 @@ def settled(
 def placed(model: Model) -> tuple[str, ...]:
     """Return what a host says of a model that has been placed and verified."""
     return tuple(f"{file.sha256} stamped {file.path}" for file in model.files)
+
+
+def placed_voices(voices: Voices) -> tuple[str, ...]:
+    """Return what a host says of personas that have been placed."""
+    home = voices_home(voices)
+    return tuple(f"644 0 {file.sha256} {home}/{file.path}" for file in voices.files)
 
 
 def row(name: str) -> Distribution:

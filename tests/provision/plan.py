@@ -3,12 +3,14 @@
 import logging
 import re
 import runpy
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import pyinfra
 from pyinfra import logger
 from pyinfra.api import Config, Inventory, State
 from pyinfra.api.connect import connect_all
@@ -24,9 +26,13 @@ PROJECT = Path(__file__).resolve().parent.parent.parent
 
 @dataclass(frozen=True)
 class Plan:
-    """What a deploy would do to a host, and what it said."""
+    """What a deploy would do to a host, and what it said.
+
+    ``run`` names the operations of all hosts of the run, in the order in which they run.
+    """
 
     operations: list[tuple[str, list[str]]]
+    run: list[str]
     said: list[str]
     failed: bool
     sudo: bool
@@ -75,25 +81,61 @@ def _recorded() -> Iterator[list[str]]:
 
 def run_deploy(fake: FakeHost, **data: Any) -> Plan:
     """Run ``deploy.py`` for one fake host with the given host data."""
-    responses = {"fake_responses": fake.responses(), "fake_delay": 0, "fake_delay_jitter": 0}
-    state = State(Inventory((["@fake/host"], {**responses, **data})), Config())
+    return run_fleet({"host": (fake, data)})["host"]
+
+
+def run_fleet(
+    fakes: Mapping[str, tuple[FakeHost, Mapping[str, Any]]], limit: Collection[str] | None = None
+) -> dict[str, Plan]:
+    """Run ``deploy.py`` for several fake hosts, each with its own host data.
+
+    Args:
+        fakes: what each answers, and its host data, by name without ``@fake/``.
+        limit: names of those that are deployed to; None: all.
+    """
+    rows = [
+        (
+            f"@fake/{name}",
+            {
+                "fake_responses": fake.responses(),
+                "fake_delay": 0,
+                "fake_delay_jitter": 0,
+                **data,
+            },
+        )
+        for name, (fake, data) in fakes.items()
+    ]
+    inventory = Inventory((rows, {}))
+    limited = None if limit is None else [inventory.get_host(f"@fake/{name}") for name in limit]
+    state = State(inventory, Config(), initial_limit=limited)
     with _recorded() as said, ctx_state.use(state):
         state.set_stage(StateStage.Connect)
         connect_all(state)
         state.set_stage(StateStage.Prepare)
-        host = state.inventory.get_host("@fake/host")
+        state.current_deploy_filename = str(PROJECT / "deploy.py")
         try:
-            with ctx_host.use(host):
-                runpy.run_path(str(PROJECT / "deploy.py"))
+            # The order of operations over several hosts is settled as on the command line, which
+            # takes its time.
+            with mock.patch.object(pyinfra, "is_cli", new=len(fakes) > 1):
+                for host in list(state.inventory.get_active_hosts()):
+                    with ctx_host.use(host):
+                        runpy.run_path(state.current_deploy_filename)
             state.set_stage(StateStage.Execute)
             run_ops(state)
         except PyinfraError as error:
             said.append(str(error))
-        operations = []
-        for order in state.get_op_order():
-            meta = state.ops[host][order].operation_meta
-            name = next(iter(state.op_meta[order].names))
-            operations.append((name, [str(command) for command in meta._commands or []]))
-        sudo = [state.ops[host][order].global_arguments["_sudo"] for order in state.get_op_order()]
-        failed = host in state.failed_hosts
-        return Plan(operations, said, failed=failed, sudo=bool(sudo) and all(sudo))
+        return {name: _plan(state, f"@fake/{name}", said) for name in fakes}
+
+
+def _plan(state: State, name: str, said: list[str]) -> Plan:
+    host = state.inventory.get_host(name)
+    run = [(next(iter(state.op_meta[order].names)), order) for order in state.get_op_order()]
+    own = [(words, state.ops[host][order]) for words, order in run if order in state.ops[host]]
+    operations = [
+        (words, [str(command) for command in data.operation_meta._commands or []])
+        for words, data in own
+    ]
+    sudo = [data.global_arguments["_sudo"] for _, data in own]
+    failed = host in state.failed_hosts
+    everybodys = [words for words, _ in run]
+    return Plan(operations, everybodys, said, failed=failed, sudo=bool(sudo) and all(sudo))

@@ -23,7 +23,9 @@ HELD_BY_PLANS = {
     "ensure_files",
     "fetch_model",
     "install_release",
+    "place_voices",
     "start_release",
+    "take_model",
     "upload_model",
 }
 """Their arguments are files, which the golden plans hold."""

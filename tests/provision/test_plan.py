@@ -14,9 +14,11 @@ from provision._image import Variant
 from provision._model import CsmEngine, Model, read_manifest
 from provision._network import TORCH_CPU_INDEX
 from provision._report import draw_report
+from provision._voices import Voices, read_voices
 from provision.settings import DeploySettings
 from tests.provision.checkpoints import write_checkpoint
 from tests.provision.hosts import COMPLETE_ENGINE, GPU, REPORT, bare, placed, row, settled
+from tests.provision.personas import write_persona
 from tests.provision.plan import Plan, run_deploy
 
 PLANS = Path(__file__).parent / "plans"
@@ -327,6 +329,50 @@ def test_a_gpu_without_dockers_runtime_is_left_idle_and_told_of(model: Model) ->
     plan = run_deploy(bare(DEBIAN, nvidia=GPU[:1]), model_folder=str(folder_of(model)))
     assert not plan.failed
     assert any("H100" in line and "left idle" in line for line in plan.said)
+
+
+@pytest.fixture
+def voices(tmp_path: Path) -> Voices:
+    found = read_voices(write_persona(tmp_path / "voices/hal"))
+    assert isinstance(found, Voices)
+    return found
+
+
+def test_the_first_plan_with_personas_is_the_golden_one(voices: Voices) -> None:
+    plan = run_deploy(bare(DEBIAN), voices_folder=str(voices.folder))
+    text = plan.text().replace(str(voices.folder), "VOICES_FOLDER")
+    golden = PLANS / "trixie-docker-voices.txt"
+    if os.environ.get("UPDATE_PLANS"):
+        golden.write_text(text, encoding="utf-8")
+    assert not plan.failed
+    assert text == golden.read_text(encoding="utf-8")
+
+
+def test_the_plan_of_a_host_settled_with_personas_is_empty(voices: Voices) -> None:
+    settings = DeploySettings(voices_folder=voices.folder)
+    plan = run_deploy(
+        settled(DEBIAN, settings, "docker", voices=voices), voices_folder=str(voices.folder)
+    )
+    assert not plan.failed
+    assert plan.changes == []
+
+
+def test_personas_that_are_no_longer_given_are_removed_once_the_voice_runs_without(
+    voices: Voices,
+) -> None:
+    host = settled(DEBIAN, DeploySettings(voices_folder=voices.folder), "docker", voices=voices)
+    plan = run_deploy(host)
+    assert plan.changes[-1] == "Start the service | Remove the personas of earlier deploys"
+    assert "Start the service | Start the release" in plan.changes
+
+
+def test_personas_that_cannot_be_used_are_refused_before_anything_changes(voices: Voices) -> None:
+    (voices.folder / "hal/hal.wav").unlink()
+    read_voices.cache_clear()
+    plan = run_deploy(bare(DEBIAN), voices_folder=str(voices.folder))
+    assert plan.failed
+    assert plan.operations == []
+    assert any("csm.clip='hal.wav'" in line for line in plan.said)
 
 
 def test_an_unknown_distribution_is_refused_by_name() -> None:

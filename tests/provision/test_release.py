@@ -1,6 +1,7 @@
 """What is rendered onto a host, held against the program that reads it."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ import yaml
 
 from provision._model import CsmEngine, Model, ModelFile
 from provision._release import CONTAINER_USER, RELEASE_LABEL, Release, ReleaseFile, render_release
+from provision._voices import Voices
 from provision.settings import FOREIGN_NAMES, OWNED_BY_DEPLOY, SECRET_NAMES, DeploySettings
 from service.errors import SettingsError
 from service.settings import SECRETS, ServiceSettings, read_settings, variable
@@ -19,6 +21,7 @@ PUBLIC = {"bind": "0.0.0.0", "secrets": {"SESAME_SERVER_KEY": KEY}}
 
 
 MODEL = Model(Path("/models/mine"), (ModelFile("model.safetensors", 6 * 2**30, "00"),))
+VOICES = Voices(Path("/voices/mine"), ("hal",), (ModelFile("hal/voice.toml", 1, "00"),))
 SETTLED = {"SESAME_ALLOWED_HOSTS", "SESAME_MODEL", "SESAME_MODEL_REVISION", "SESAME_DEVICE"}
 """Variables whose value is the host's, not the service's default."""
 
@@ -200,6 +203,27 @@ def test_the_model_is_mounted_read_only_from_the_folder_of_its_content() -> None
     ]
 
 
+def test_personas_are_mounted_read_only_from_the_folder_of_their_content() -> None:
+    rendered = render_release(DeploySettings(), IMAGE, None, VOICES)
+    assert compose(rendered)["volumes"] == [
+        {
+            "type": "bind",
+            "source": f"/opt/sesame-csm/voices/{VOICES.digest}",
+            "target": "/voices",
+            "read_only": True,
+            "bind": {"create_host_path": False},
+        }
+    ]
+    assert variables(rendered, "service.env")["SESAME_VOICES_DIR"] == "/voices"
+    assert variables(release(), "service.env")["SESAME_VOICES_DIR"] == ""
+
+
+def test_a_model_and_personas_are_mounted_side_by_side() -> None:
+    rendered = render_release(DeploySettings(), IMAGE, CsmEngine(MODEL, "cpu"), VOICES)
+    targets = [volume["target"] for volume in compose(rendered)["volumes"]]
+    assert targets == ["/models/csm", "/voices"]
+
+
 def test_a_container_with_a_model_may_take_the_memory_of_its_weights() -> None:
     assert compose(release("cpu"))["mem_limit"] == f"{6 * 1024 + 2048}m"
     assert compose(release())["mem_limit"] == "1g"
@@ -226,6 +250,8 @@ def test_the_release_is_another_one_when_anything_in_it_differs() -> None:
         render_release(DeploySettings(), "sesame-csm:ba9876543210"),
         release("cpu"),
         release("nvidia"),
+        render_release(DeploySettings(), IMAGE, None, VOICES),
+        render_release(DeploySettings(), IMAGE, None, replace(VOICES, files=MODEL.files)),
         release("cpu", Model(MODEL.origin, (ModelFile("model.safetensors", 6 * 2**30, "01"),))),
     ]
     assert len({rendered.digest for rendered in releases}) == len(releases)

@@ -65,6 +65,12 @@ def test_data_of_other_programs_is_left_alone() -> None:
         ({"service_env": {"SESAME_URL": "https://x"}}, "the mode is offline: set SESAME_MODE too"),
         ({"secrets": {"SESAME_API_KEY": KEY}}, "for the key that callers must show give SESAME_S"),
         ({"service_env": ONLINE, "model_folder": "/csm"}, "leave model_folder out"),
+        (
+            {"voices_folder": "/v", "service_env": {"SESAME_VOICES_DIR": "/w"}},
+            "leave SESAME_VOICES_DIR out",
+        ),
+        ({"voices_folder": 7}, "voices_folder=7"),
+        ({"seed_host": 7}, "seed_host=7"),
         ({"fallback_failure": "ignore"}, "fallback_failure=ignore: Input should be 'fail' or"),
         ({"secrets": {"SESAME_KEY": KEY}}, "SESAME_KEY is no secret of the service"),
         ({"secrets": {"SESAME_SERVER_KEY": "short"}}, "has 5 characters, at least 16 are needed"),
