@@ -8,6 +8,7 @@ from provision import (
     check_host,
     install_docker,
     place_model,
+    prepare_gpu,
     start_service,
     verify_service,
 )
@@ -17,6 +18,7 @@ plan = check_host(settings)
 
 if plan is not None:
     install_docker(plan)
+    prepare_gpu(plan)
     build_image(plan)
     place_model(plan)
     start_service(plan)

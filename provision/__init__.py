@@ -5,6 +5,7 @@ meet in the files that are rendered onto a host and over HTTP.
 """
 
 from provision.docker import install_docker
+from provision.gpu import prepare_gpu
 from provision.host import HostPlan, check_host
 from provision.image import build_image
 from provision.model import place_model
@@ -19,6 +20,7 @@ __all__ = [
     "check_host",
     "install_docker",
     "place_model",
+    "prepare_gpu",
     "start_service",
     "verify_service",
 ]

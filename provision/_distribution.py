@@ -13,6 +13,8 @@ class Distribution:
     ``engine_packages`` come from the release itself. ``plugin_packages`` come from
     ``plugin_release`` where the release's own are missing or too old for Compose v2 and BuildKit.
     ``base_release`` is what debootstrap builds the service image on (Python 3.11 or later).
+    ``driver_install`` is the command with which an operator installs an NVIDIA driver that is new
+    enough for CUDA 13, ``driver_tool`` the one for ``nvidia-smi`` alone; neither is ever run here.
     """
 
     name: str
@@ -24,6 +26,21 @@ class Distribution:
     plugin_release: str
     base_release: str
     base_components: tuple[str, ...]
+    driver_install: str
+    driver_tool: str
+
+
+DEBIAN_DRIVER = (
+    "add NVIDIA's repository (docs.nvidia.com/datacenter/tesla/driver-installation-guide), as "
+    "{release} has no driver as new as 580: curl -fsSLO https://developer.download.nvidia.com/"
+    "compute/cuda/repos/{repository}/$(uname -m | sed s/aarch64/sbsa/)/cuda-keyring_1.1-1_all.deb "
+    "&& dpkg -i cuda-keyring_1.1-1_all.deb && apt-get update && "
+    "apt-get install linux-headers-$(uname -r) nvidia-driver-cuda nvidia-kernel-open-dkms"
+)
+UBUNTU_DRIVER = (
+    "apt-get install ubuntu-drivers-common && ubuntu-drivers install --gpgpu nvidia:580-server && "
+    "apt-get install nvidia-utils-580-server"
+)
 
 
 DISTRIBUTIONS = (
@@ -37,6 +54,8 @@ DISTRIBUTIONS = (
         plugin_release="trixie",
         base_release="trixie",
         base_components=("main",),
+        driver_install=DEBIAN_DRIVER.format(release="Debian 12", repository="debian12"),
+        driver_tool="apt-get install nvidia-smi",
     ),
     Distribution(
         name="Debian 13",
@@ -48,6 +67,8 @@ DISTRIBUTIONS = (
         plugin_release="trixie",
         base_release="trixie",
         base_components=("main",),
+        driver_install=DEBIAN_DRIVER.format(release="Debian 13", repository="debian13"),
+        driver_tool="apt-get install nvidia-smi",
     ),
     Distribution(
         name="Ubuntu 22.04",
@@ -59,6 +80,8 @@ DISTRIBUTIONS = (
         plugin_release="jammy",
         base_release="noble",
         base_components=("main", "universe"),
+        driver_install=UBUNTU_DRIVER,
+        driver_tool="apt-get install nvidia-utils-{branch}-server",
     ),
     Distribution(
         name="Ubuntu 24.04",
@@ -70,6 +93,8 @@ DISTRIBUTIONS = (
         plugin_release="noble",
         base_release="noble",
         base_components=("main", "universe"),
+        driver_install=UBUNTU_DRIVER,
+        driver_tool="apt-get install nvidia-utils-{branch}-server",
     ),
 )
 

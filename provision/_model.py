@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from provision._accelerator import Accelerator
 from provision._docker import Refusal
+from provision._gpu import Accelerator
 from provision._image import PROJECT
 
 PUBLISHED = PROJECT / "service/model_cache/csm-1b.json"
@@ -103,10 +103,14 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class CsmEngine:
-    """A model and what it runs on."""
+    """A model and what it runs on.
+
+    ``gpus`` are the identifiers of the GPUs, or of their instances, that its container is given.
+    """
 
     model: Model
     accelerator: Accelerator
+    gpus: tuple[str, ...] = ()
 
     @property
     def memory_limit_mib(self) -> int:

@@ -6,9 +6,9 @@ Pure functions. Knows nothing of pyinfra or of how an address is asked.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from provision._accelerator import Accelerator
 from provision._distribution import Distribution
 from provision._docker import DOCKER_REPOSITORY, DockerSource, Refusal
+from provision._gpu import Accelerator
 
 REGISTRY_IMAGE = "debian:trixie-slim"
 """The base image where a registry answers."""

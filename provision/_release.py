@@ -9,7 +9,7 @@ from functools import partial
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from provision._accelerator import DEVICES
+from provision._gpu import DEVICES
 from provision._image import PROJECT
 from provision._model import CsmEngine, Model
 from provision._voices import Voices

@@ -22,6 +22,17 @@ WITHOUT_MODEL = f"Maya's own voice needs the CSM-1B model: {GIVE_A_MODEL}"
 WITH_MODEL = f"the model is in place and does not speak: docker logs {CONTAINER} says why"
 MARKS = {"met": "✓", "not_met": "✗", "unknown": "?"}
 CLOUDS = ("elevenlabs", "huggingface")
+DEVICE_STEPS = {
+    "no_cuda_build": "give torch_index=auto, or an index whose name ends in cu and a CUDA release",
+    "no_driver": "docker info | grep -i runtimes must name nvidia: deploy again",
+    "nvml_lost": "deploy again, which makes the container anew; more in docs/guides/gpu.md",
+    "cuda_init_failed": "try another nvidia_toolkit_version, after nvidia-smi on the host",
+    "out_of_memory": "nvidia-smi names who has the GPU's memory; or give another of gpu_devices",
+    "wrong_gpu": "give torch_index with another CUDA: this one has no code for the GPU",
+    "wrong_result": "the GPU computes wrongly: take it out of gpu_devices",
+}
+"""What to do about each word of ``python -m service.csm.device``."""
+
 FORGIVABLE = {"fallback.settings", *(f"fallback.{name}" for name in CLOUDS)}
 """Checks that do not fail a deploy with ``fallback_failure=warn``: Maya's own voice is none."""
 
@@ -40,6 +51,18 @@ def failure_lines(settings: DeploySettings, report: Mapping[str, Any]) -> list[s
     if settings.model == "required" and not loaded:
         return [f"✗ model=required: {WITH_MODEL}"]
     return []
+
+
+def device_failure_lines(proof: Mapping[str, Any]) -> list[str]:
+    """Return what the proof inside the container holds against the GPU; empty where none is due.
+
+    Args:
+        proof: what ``python -m service.csm.device`` said there; empty for a model on the processor.
+    """
+    if not proof or proof["proof"] == "ok":
+        return []
+    step = DEVICE_STEPS.get(proof["error"], f"docker logs {CONTAINER}")
+    return [f"✗ gpu: {proof['error']}: {proof['detail']}", f"    → {step}"]
 
 
 def warning_lines(settings: DeploySettings, report: Mapping[str, Any]) -> list[str]:
@@ -67,7 +90,10 @@ def _lines(checks: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def draw_report(
-    settings: DeploySettings, report: Mapping[str, Any], engine: CsmEngine | None = None
+    settings: DeploySettings,
+    report: Mapping[str, Any],
+    engine: CsmEngine | None = None,
+    proof: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Return the lines of the table: what runs, where, who speaks, how to try it."""
     service = report.get("service") or {}
@@ -88,9 +114,20 @@ def draw_report(
     if engine is not None:
         weights = f"{engine.model.weights_mib} MiB of weights"
         rows["Model"] = f"{engine.model.digest}, {weights}, on {engine.accelerator}"
+    if proof:
+        rows["GPU"] = _gpu(proof)
     if settings.model != "none" and not settings.online and not service.get("model_loaded"):
         rows["Better"] = WITHOUT_MODEL if engine is None else WITH_MODEL
     return _draw(rows)
+
+
+def _gpu(proof: Mapping[str, Any]) -> str:
+    """Return what has computed inside the container, in a line."""
+    return (
+        f"{proof['name']}, {proof['memory_mib']} MiB, compute capability "
+        f"{proof['compute_capability']}, driver {proof['driver'] or 'not told'}, "
+        f"CUDA {proof['cuda']}: computes"
+    )
 
 
 def _fallback(report: Mapping[str, Any]) -> str:

@@ -11,7 +11,6 @@ from pyinfra.facts.deb import DebPackages
 from pyinfra.facts.server import Arch, OsRelease
 
 from provision import _network, facts
-from provision._accelerator import choose_accelerator, unused_gpu
 from provision._checkpoint import CONFIGURATION, read_model
 from provision._disk import DOCKER_ROOT, needed_for_image, needed_to_take, refuse_disks
 from provision._distribution import ARCHITECTURES, DISTRIBUTIONS, Distribution, find_distribution
@@ -30,7 +29,9 @@ from provision._model import HUB, PUBLISHED, CsmEngine, Hub, Model, read_manifes
 from provision._package_index import default_package_index
 from provision._release import CONTAINER, CONTAINER_PORT, HOME, model_home
 from provision._report import GIVE_A_MODEL
+from provision._toolkit import Toolkit
 from provision._voices import Voices, read_voices
+from provision.host_gpu import GpuPlan, survey_gpu
 from provision.seed import find_seed, survey_once
 from provision.settings import DeploySettings
 
@@ -55,6 +56,7 @@ class HostPlan:
     engine: CsmEngine | None
     seed: Seed | None
     voices: Voices | None
+    toolkit: Toolkit | None
 
 
 def check_host(settings: DeploySettings) -> HostPlan | None:
@@ -90,6 +92,7 @@ class _Survey:
         self.settings = settings
         self.refusals: list[Refusal] = []
         self.seed: Seed | None = None
+        self.gpu: GpuPlan | None = None
 
     def settle(self) -> HostPlan | None:
         """Return the plan, or None when ``refusals`` holds anything."""
@@ -109,7 +112,7 @@ class _Survey:
         if not self._settle_seed():
             return None
 
-        engine = self._settle_engine(resources)
+        engine = self._settle_engine(resources, distribution, architecture)
         variants = self._candidate_variants(engine)
 
         repositories = host.get_fact(facts.AptRepositories)
@@ -154,6 +157,7 @@ class _Survey:
             engine=engine,
             seed=self.seed,
             voices=voices,
+            toolkit=self.gpu.toolkit if self.gpu else None,
         )
 
     def _refuse(self, reason: str, remedy: str) -> None:
@@ -201,7 +205,9 @@ class _Survey:
                 "give the machine more memory",
             )
 
-    def _settle_engine(self, resources: Mapping[str, Any]) -> CsmEngine | None:
+    def _settle_engine(
+        self, resources: Mapping[str, Any], distribution: Distribution, architecture: str
+    ) -> CsmEngine | None:
         """Return the model and what it runs on, or None where the basic voice speaks alone."""
         if self.settings.model == "none" or self.settings.online:
             return None
@@ -209,18 +215,14 @@ class _Survey:
         if self.settings.source_of_model is None and not handed:
             host.log(f"The basic voice will speak. For Maya's own: {GIVE_A_MODEL}")
             return None
-        nvidia = host.get_fact(facts.Nvidia)
-        accelerator = choose_accelerator(
-            self.settings.accelerator, nvidia["gpus"], runtime=nvidia["runtime"]
-        )
-        if isinstance(accelerator, Refusal):
-            self.refusals.append(accelerator)
+        gpu = survey_gpu(self.settings, distribution, architecture)
+        if isinstance(gpu, Refusal):
+            self.refusals.append(gpu)
         model = self._settle_model()
-        if isinstance(accelerator, Refusal) or model is None:
+        if isinstance(gpu, Refusal) or model is None:
             return None
-        if idle := unused_gpu(accelerator, self.settings.accelerator, nvidia["gpus"]):
-            host.log(idle)
-        engine = CsmEngine(model, accelerator)
+        self.gpu = gpu
+        engine = CsmEngine(model, "nvidia", gpu.gpus) if gpu else CsmEngine(model, "cpu")
         self._judge_memory(resources, engine.needed_memory_mib)
         return engine
 

@@ -1,4 +1,4 @@
-"""Stage 3: the service image, built from the uploaded rooms on the host, or on one for others."""
+"""Stage 4: the service image, built from the uploaded rooms on the host, or on one for others."""
 
 from pyinfra.api import deploy
 

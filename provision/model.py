@@ -1,4 +1,4 @@
-"""Stage 4: the model on the host, where the container finds it."""
+"""Stage 5: the model on the host, where the container finds it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Stage 5: the rendered files in place and the service running."""
+"""Stage 6: the rendered files in place and the service running."""
 
 from pyinfra.api import deploy
 
@@ -22,6 +22,11 @@ def start_service(plan: HostPlan) -> None:
             release=release,
             timeout_seconds=plan.settings.start_timeout_seconds,
         )
+        if plan.toolkit is not None:
+            operations.restore_gpu(
+                name="Look after the container's GPU",
+                timeout_seconds=plan.settings.start_timeout_seconds,
+            )
     else:
         operations.stop_service(name="Stop the voice")
     operations.prune_voices(

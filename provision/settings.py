@@ -27,6 +27,7 @@ from pyinfra.api import Host
 from pyinfra.api.exceptions import DeployError
 
 from provision._network import TORCH_CPU_INDEX
+from provision._toolkit import TOOLKIT_KEY, TOOLKIT_REPOSITORY, TOOLKIT_VERSION
 
 SECRET_NAMES = ("ELEVENLABS_API_KEY", "HF_TOKEN", "SESAME_API_KEY", "SESAME_SERVER_KEY")
 """Variables of the service that reach it as files, never through its environment."""
@@ -61,6 +62,11 @@ WAYS_OUT = {
     "model_prune": "give true or false",
     "accelerator": "give one of auto, nvidia, cpu",
     "seed_host": "give the name of a host as the inventory has it",
+    "gpu_devices": 'give auto, all, or a list such as [0, "GPU-…", "MIG-…"] (nvidia-smi -L)',
+    "nvidia_toolkit": "give one of auto, present",
+    "nvidia_toolkit_version": "give a whole version of the packages, such as 1.19.0-1",
+    "nvidia_repository": "give an address without a password, such as " + TOOLKIT_REPOSITORY,
+    "nvidia_key": "give the 40 hexadecimal digits of gpg --show-keys, in capitals",
     "torch_index": f"give auto, none, or an address such as {TORCH_CPU_INDEX}",
     "bind": "give an IP address of the host, such as 127.0.0.1 or 0.0.0.0",
     "port": "give a number from 1 to 65535, such as --data port=8000",
@@ -102,6 +108,20 @@ def _take_secret(source: object) -> object:
             raise ValueError(f"{place} cannot be read: {error.strerror}") from None
     return source
 
+
+def _take_devices(value: object) -> object:
+    """Take one GPU or several, named by numbers or identifiers; refuse what can name none."""
+    if value in ("auto", "all"):
+        return value
+    named = value if isinstance(value, list | tuple) else str(value).split(",")
+    devices = tuple(str(name).strip() for name in named)
+    for name in devices or ("",):
+        if not re.fullmatch(r"\d+|GPU-[0-9a-fA-F-]+|MIG-[0-9a-zA-Z/-]+", name):
+            raise ValueError(f"{name!r} names no GPU")
+    return devices
+
+
+GpuDevices = Annotated[str | tuple[str, ...], BeforeValidator(_take_devices)]
 
 Secret = Annotated[SecretStr, BeforeValidator(_take_secret)]
 
@@ -151,8 +171,27 @@ class DeploySettings(BaseModel):
     """Whether models of earlier deploys are removed from the host."""
 
     accelerator: Literal["auto", "nvidia", "cpu"] = "auto"
-    """What the model runs on; ``auto`` takes the host's GPU where its driver and its Docker engine
-    can give it to a container, else the processor."""
+    """What the model runs on; ``auto`` takes the host's GPU where its driver can run the image, and
+    installs NVIDIA's toolkit for it, else the processor. A driver is never installed."""
+
+    gpu_devices: GpuDevices = "auto"
+    """Which GPUs the container is given: ``auto`` (the first one that can be used), ``all``, or
+    indexes, UUIDs and UUIDs of MIG instances. The model runs on the first of them."""
+
+    nvidia_toolkit: Literal["auto", "present"] = "auto"
+    """Where NVIDIA's container toolkit comes from: ``present`` takes the one that is there and
+    installs none; ``auto`` installs it where there is none."""
+
+    nvidia_toolkit_version: str = Field(
+        default=TOOLKIT_VERSION, pattern=r"^\d+\.\d+\.\d+(~rc\.\d+)?-\d+$"
+    )
+    """Version of the toolkit's four packages, to which apt is held."""
+
+    nvidia_repository: str = Field(default=TOOLKIT_REPOSITORY, pattern=r"^https?://[^@\s]+$")
+    """Where the toolkit's packages and their key come from: NVIDIA's repository, or a mirror."""
+
+    nvidia_key: str = Field(default=TOOLKIT_KEY, pattern=r"^[0-9A-F]{40}$")
+    """Fingerprint of the key that signs that repository."""
 
     seed_host: str | None = None
     """Host of the inventory that builds the image and gets the model; the others take both from it,

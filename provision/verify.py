@@ -1,6 +1,7 @@
-"""Stage 6: does the voice speak? The check program asks on the host; its report ends the deploy."""
+"""Stage 7: does the voice speak? The check program asks on the host; its report ends the deploy."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pyinfra import host, logger, state
 from pyinfra.api import FunctionCommand, Host, State, deploy, operation
@@ -8,7 +9,13 @@ from pyinfra.api import FunctionCommand, Host, State, deploy, operation
 from provision import facts
 from provision._model import CsmEngine
 from provision._release import CONTAINER, Release, render_release
-from provision._report import draw_report, draw_stopped, failure_lines, warning_lines
+from provision._report import (
+    device_failure_lines,
+    draw_report,
+    draw_stopped,
+    failure_lines,
+    warning_lines,
+)
 from provision.host import HostPlan
 from provision.operations import Commands
 from provision.settings import DeploySettings
@@ -40,11 +47,20 @@ def verify_voice(settings: DeploySettings, release: Release, engine: CsmEngine |
         facts.VoiceReport, image=release.image, url=settings.local_url, key_file=release.key_file
     )
     lines = failure_lines(settings, report or {"error": "there is no Docker on the host"})
+    proof = _prove_gpu(engine) if report is not None else {}
+    lines += device_failure_lines(proof)
     if report is not None and not lines:
-        _print([*draw_report(settings, report, engine), *warning_lines(settings, report)])
+        _print([*draw_report(settings, report, engine, proof), *warning_lines(settings, report)])
         host.noop("every check is met")
         return
     yield FunctionCommand(_refuse, (lines,), {})
+
+
+def _prove_gpu(engine: CsmEngine | None) -> Mapping[str, Any]:
+    """Return what a tensor operation inside the running container proves; nothing without a GPU."""
+    if engine is None or engine.accelerator != "nvidia":
+        return {}
+    return host.get_fact(facts.DeviceProof, container=CONTAINER) or facts.NO_PROOF
 
 
 @operation()

@@ -1,6 +1,6 @@
 """What a host is and what it runs. pyinfra facts only: they read, and a bare host can be read."""
 
-from provision.facts.docker import Container, DockerEngine, Image
+from provision.facts.docker import Container, DaemonConfiguration, DockerEngine, Image
 from provision.facts.files import (
     STAMP,
     STATE_OF_FILE,
@@ -11,27 +11,46 @@ from provision.facts.files import (
     Models,
     PlacedFiles,
 )
-from provision.facts.gpu import Nvidia
+from provision.facts.gpu import (
+    NO_PROOF,
+    DeviceProof,
+    GpuInside,
+    Nvidia,
+    NvidiaHook,
+    PackageVersions,
+)
 from provision.facts.machine import FreeDisk, Listeners, Privilege, Resources, SocketOwner
-from provision.facts.network import AptRepositories, PackageIndex, Unreachable
+from provision.facts.network import (
+    AptRepositories,
+    AptSourceFiles,
+    PackageIndex,
+    Unreachable,
+)
 from provision.facts.voice import VoiceReport
 
 __all__ = [
+    "NO_PROOF",
     "STAMP",
     "STATE_OF_FILE",
     "AptRepositories",
+    "AptSourceFiles",
     "Certificates",
     "Container",
+    "DaemonConfiguration",
+    "DeviceProof",
     "DockerEngine",
     "FileSizes",
     "FileStates",
     "FreeDisk",
+    "GpuInside",
     "Image",
     "KeyFingerprint",
     "Listeners",
     "Models",
     "Nvidia",
+    "NvidiaHook",
     "PackageIndex",
+    "PackageVersions",
     "PlacedFiles",
     "Privilege",
     "Resources",

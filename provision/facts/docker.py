@@ -92,3 +92,13 @@ class Container(FactBase[dict[str, Any] | None]):
         line = next((line for line in output if line.startswith("{")), None)
         state: dict[str, Any] | None = json.loads(line) if line else None
         return state
+
+
+class DaemonConfiguration(FactBase[str | None]):
+    """Returns the text of ``/etc/docker/daemon.json``, or None where there is none."""
+
+    def command(self) -> str:
+        return "cat /etc/docker/daemon.json 2>/dev/null || true"
+
+    def process(self, output: list[str]) -> str | None:
+        return "\n".join(output) or None

@@ -29,6 +29,26 @@ class AptRepositories(FactBase[list[tuple[str, str]]]):
         return repositories
 
 
+class AptSourceFiles(FactBase[list[str]]):
+    """Returns apt's source files that name an address.
+
+    + address: part of an address, such as ``nvidia.github.io/libnvidia-container``
+    """
+
+    def command(self, address: str) -> str:
+        return (
+            f"grep -lsF {shlex.quote(address)} /etc/apt/sources.list "
+            "/etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; true"
+        )
+
+    @staticmethod
+    def default() -> list[str]:
+        return []
+
+    def process(self, output: list[str]) -> list[str]:
+        return [line.strip() for line in output]
+
+
 class PackageIndex(FactBase[str | None]):
     """Returns the Python package index of the host's pip configuration, without password."""
 

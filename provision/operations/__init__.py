@@ -3,20 +3,30 @@
 Each reads a fact, does nothing when all is well, and otherwise yields the commands that make it so.
 """
 
-from provision.operations.docker import ensure_docker_answers
+from provision.operations.docker import configure_daemon, ensure_docker_answers
 from provision.operations.files import Commands, ensure_files
+from provision.operations.gpu import adopt_nvidia_hook, restore_gpu
 from provision.operations.handing import take_image, take_model
 from provision.operations.image import build_service_image, import_base_image
 from provision.operations.model import fetch_model, prune_models, upload_model
-from provision.operations.packages import ensure_packages, ensure_signing_key
+from provision.operations.packages import (
+    disable_other_sources,
+    ensure_package_versions,
+    ensure_packages,
+    ensure_signing_key,
+)
 from provision.operations.release import install_release, start_release, stop_service
 from provision.operations.voices import place_voices, prune_voices
 
 __all__ = [
     "Commands",
+    "adopt_nvidia_hook",
     "build_service_image",
+    "configure_daemon",
+    "disable_other_sources",
     "ensure_docker_answers",
     "ensure_files",
+    "ensure_package_versions",
     "ensure_packages",
     "ensure_signing_key",
     "fetch_model",
@@ -25,6 +35,7 @@ __all__ = [
     "place_voices",
     "prune_models",
     "prune_voices",
+    "restore_gpu",
     "start_release",
     "stop_service",
     "take_image",

@@ -1,11 +1,15 @@
 """A Docker daemon that answers."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from pyinfra import host
 from pyinfra.api import StringCommand, operation
 
 from provision import facts
+from provision._daemon import DAEMON_FILE, merge_daemon
 from provision._docker import missing_parts
-from provision.operations.files import Commands, script
+from provision.operations.files import Commands, script, write_file
 
 DAEMON_LOG = "/var/log/dockerd.log"
 DAEMON_TIMEOUT_SECONDS = 60
@@ -22,7 +26,7 @@ def ensure_docker_answers(*, systemd: bool) -> Commands:
         host.noop("engine, Compose v2 and BuildKit answer")
         return
     if "engine" not in engine:
-        yield _start_daemon_with_systemd() if systemd else _start_daemon_plainly()
+        yield start_daemon_with_systemd() if systemd else start_daemon_plainly()
     yield script(
         *(
             f"docker {part} version >/dev/null || {{ echo 'Docker is there, but not {part}: "
@@ -32,14 +36,16 @@ def ensure_docker_answers(*, systemd: bool) -> Commands:
     )
 
 
-def _start_daemon_with_systemd() -> StringCommand:
+def start_daemon_with_systemd() -> StringCommand:
+    """Return a command that has systemd run the daemon, and waits until it answers."""
     return _start_daemon(
         "systemctl enable --now docker.service || true",
         "journalctl --no-pager --unit docker.service --lines 20",
     )
 
 
-def _start_daemon_plainly() -> StringCommand:
+def start_daemon_plainly() -> StringCommand:
+    """Return a command that runs the daemon without systemd, and waits until it answers."""
     # Debian's init script raises limits, which a container without SYS_RESOURCE may not do.
     # Killed daemons leave their numbers behind, which other processes may have by now.
     return _start_daemon(
@@ -64,3 +70,19 @@ def _start_daemon(start: str, last_words: str) -> StringCommand:
         'are above. Mend what they say and deploy again." >&2',
         "exit 1",
     )
+
+
+@operation()
+def configure_daemon(wanted: Mapping[str, Any], *, systemd: bool) -> Commands:
+    """Merge settings into Docker's configuration, and let the daemon read it again.
+
+    + wanted: what must be there; whatever else is there stays
+    + systemd: whether systemd runs the host
+    """
+    existing = host.get_fact(facts.DaemonConfiguration)
+    merged = merge_daemon(existing, wanted)
+    if merged is None:
+        host.noop(f"{DAEMON_FILE}: as wanted")
+        return
+    yield write_file(DAEMON_FILE, merged)
+    yield "systemctl reload docker" if systemd else "kill -HUP $(cat /run/docker.pid)"

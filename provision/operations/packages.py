@@ -1,6 +1,7 @@
 """Packages, and the keys that sign them."""
 
 import posixpath
+import shlex
 from collections.abc import Sequence
 
 from pyinfra import host
@@ -26,6 +27,45 @@ def ensure_packages(packages: Sequence[str]) -> Commands:
         return
     yield f"{APT_GET} update -q"
     yield f"{APT_GET} install -q -y --no-install-recommends {' '.join(missing)}"
+
+
+@operation()
+def ensure_package_versions(packages: Sequence[str], version: str) -> Commands:
+    """Install packages that belong together, all in one version, newer or older than what is there.
+
+    + packages: names of the packages
+    + version: their version, as apt names it
+    """
+    installed = host.get_fact(DebPackages)
+    if all(version in installed.get(package, ()) for package in packages):
+        host.noop(f"{', '.join(packages)}: {version}")
+        return
+    wanted = " ".join(f"{package}={version}" for package in packages)
+    yield f"{APT_GET} update -q"
+    yield script(
+        f"{APT_GET} install -q -y --no-install-recommends --allow-downgrades {wanted} || {{ "
+        f"echo 'These versions of {packages[0]} can be had:' >&2; "
+        f"apt-cache madison {packages[0]} | awk '{{print \"  \" $3, $6}}' >&2; exit 1; }}"
+    )
+
+
+@operation()
+def disable_other_sources(address: str, keep: str) -> Commands:
+    """Set source files aside that name a repository which another file of ours names.
+
+    Apt stops at two files that sign one repository with two keys. A file in ``sources.list.d`` is
+    renamed, to a name that apt passes over; a line elsewhere is left to its owner.
+
+    + address: part of the repository's address
+    + keep: the file that stays
+    """
+    named = host.get_fact(facts.AptSourceFiles, address=address)
+    others = [path for path in named if "/sources.list.d/" in path and path != keep]
+    if not others:
+        host.noop(f"{address}: no other file names it")
+        return
+    for path in others:
+        yield f"mv -f {shlex.quote(path)} {shlex.quote(f'{path}.disabled')}"
 
 
 @operation()

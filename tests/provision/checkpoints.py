@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from provision._model import Model
+
 INDEX = "transformers.safetensors.index.json"
 SHARDS = ("transformers-00001-of-00002.safetensors", "transformers-00002-of-00002.safetensors")
 
@@ -27,3 +29,9 @@ def shard(data: bytes) -> bytes:
     tensor = {"dtype": "F32", "shape": [len(data) // 4], "data_offsets": [0, len(data)]}
     header = json.dumps({"__metadata__": {"format": "pt"}, "tensor": tensor}).encode()
     return len(header).to_bytes(8, "little") + header + data
+
+
+def folder_of(model: Model) -> Path:
+    """Return the folder that a model was read from."""
+    assert isinstance(model.origin, Path)
+    return model.origin

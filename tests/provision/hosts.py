@@ -10,13 +10,31 @@ from provision._docker import DOCKER_PACKAGES
 from provision._image import LIGHT, Variant, image_tag
 from provision._model import CsmEngine, Model
 from provision._network import DEBOOTSTRAP, REGISTRY_IMAGE
-from provision._release import HOME, RELEASE_LABEL, VOICES, render_release, voices_home
+from provision._release import (
+    HOME,
+    RELEASE_LABEL,
+    VOICES,
+    ReleaseFile,
+    render_release,
+    voices_home,
+)
+from provision._toolkit import (
+    NVIDIA_RUNTIME,
+    PREFERENCES_FILE,
+    SOURCES_FILE,
+    TOOLKIT_KEY,
+    TOOLKIT_PACKAGES,
+    TOOLKIT_REPOSITORY,
+    TOOLKIT_VERSION,
+    toolkit_preferences,
+    toolkit_sources,
+)
 from provision._voices import Voices
 from provision.settings import DeploySettings
+from tests.provision import gpus
 
 MIRROR = "http://mirror.example/packages/"
 COMPLETE_ENGINE = ("engine 26.1.5", "compose 2.26.1", "buildx v0.13.1")
-GPU = ("gpu NVIDIA H100 80GB HBM3, driver 580.65.06", "runtime")
 REPORT: dict[str, Any] = {
     "ok": True,
     "checks": [{"name": "health", "verdict": "met", "detail": "degraded", "next": None}],
@@ -47,7 +65,14 @@ class FakeHost:
     unreachable: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
-    nvidia: tuple[str, ...] = ()
+    nvidia: tuple[str, ...] = gpus.NOTHING
+    hook: tuple[str, ...] = ()
+    toolkits: tuple[str, ...] = (f"version {TOOLKIT_VERSION}",)
+    toolkit_files: tuple[str, ...] = ()
+    daemon: str = ""
+    key: str = ""
+    inside: tuple[str, ...] = ()
+    proof: dict[str, Any] = field(default_factory=dict)
     placed: tuple[str, ...] = ()
     halves: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
@@ -74,7 +99,13 @@ class FakeHost:
                 *self.flags,
             ],
             "df -Pm": [f"{place} 2049 {self.disk_mib} /" for place in (DOCKER_ROOT, HOME)],
-            "nvidia-smi": list(self.nvidia),
+            "--query-gpu": list(self.nvidia),
+            "nvidia-container-runtime-hook": list(self.hook),
+            "$place/list": list(self.toolkits),
+            "cat /etc/docker/daemon.json": self.daemon.splitlines(),
+            "--show-keys": self.key,
+            "State.Running": list(self.inside),
+            "service.csm.device": json.dumps(self.proof) if self.proof else [],
             ".verified": list(self.placed),
             "docker --version": list(self.engine),
             "/proc/net/tcp": list(self.listeners),
@@ -87,16 +118,23 @@ class FakeHost:
             "index-url": [],
             "/resolve/": list(self.hub),
             "apt-helper": list(self.unreachable),
-            "dpkg -l": [f"ii  {name}  1.0  amd64  a package" for name in self.packages],
+            "dpkg -l": [_installed(name) for name in self.packages],
             **{f"'{{{{.Id}}}}' {image} ": "sha256:5e5a3e" for image in self.images},
             "stat -c '%s": list(self.halves),
             "ls -1 /opt/sesame-csm/models": list(self.models),
             "ls -1 /opt/sesame-csm/voices": list(self.personas),
             f"for path in {VOICES}": list(self.placed_personas),
+            PREFERENCES_FILE: list(self.toolkit_files),
             "stat -c": list(self.files),
             "docker inspect --type container": json.dumps(self.container) if self.container else [],
             "-m checks": json.dumps(self.report) if self.report else [],
         }
+
+
+def _installed(package: str) -> str:
+    """Return dpkg's line of a package, given as a name or ``NAME=VERSION``."""
+    name, _, version = package.partition("=")
+    return f"ii  {name}  {version or '1.0'}  amd64  a package"
 
 
 def bare(distribution: Distribution, **changes: Any) -> FakeHost:
@@ -137,9 +175,32 @@ def settled(
             "image": "sha256:5e5a3e",
         },
         listeners=("0: 0100007F:1F40 00000000:0000 0A 0:0 00:0 0 0 0 4242 1 0 100 0 0 10 0",),
-        nvidia=GPU if engine and engine.accelerator == "nvidia" else (),
         placed=placed(engine.model) if engine else (),
         report=REPORT,
+    )
+
+
+def with_gpu(host: FakeHost) -> FakeHost:
+    """Return a settled host with what a deploy adds for its GPU."""
+    files = {
+        PREFERENCES_FILE: toolkit_preferences(TOOLKIT_VERSION),
+        SOURCES_FILE: toolkit_sources(TOOLKIT_REPOSITORY, "amd64"),
+    }
+    return replace(
+        host,
+        nvidia=(*gpus.H100, *gpus.TOOLKIT),
+        hook=("known",),
+        packages=(
+            *host.packages,
+            *("ca-certificates", "curl", "gpg"),
+            *(f"{name}={TOOLKIT_VERSION}" for name in TOOLKIT_PACKAGES),
+        ),
+        toolkit_files=tuple(
+            f"{ReleaseFile(path, text).state} {path}" for path, text in files.items()
+        ),
+        daemon=json.dumps(NVIDIA_RUNTIME),
+        key=TOOLKIT_KEY,
+        proof=gpus.PROOF,
     )
 
 

@@ -6,7 +6,6 @@ from typing import Literal
 
 import pytest
 
-from provision._accelerator import choose_accelerator, unused_gpu
 from provision._disk import refuse_disks
 from provision._docker import Refusal, choose_docker_source, find_mirror, missing_parts
 from provision._image import PROJECT, Variant, context_files, image_tag, pack_context
@@ -24,7 +23,6 @@ from provision._network import (
 from provision._package_index import default_package_index
 
 ENGINE = Variant("engine")
-H100 = ["NVIDIA H100 80GB HBM3, driver 580.65.06"]
 COMPLETE = {"engine": "26.1.5", "compose": "2.26.1", "buildx": "0.13.1"}
 
 
@@ -105,45 +103,6 @@ def test_torch_comes_without_cuda_where_nothing_needs_it_and_its_index_answers(
     candidates = candidate_torch_indexes(torch_index, accelerator)
     unreachable = {torch_page(index): "no route" for index in candidates} if silent else {}
     assert choose_torch_index(candidates, unreachable) == chosen
-
-
-@pytest.mark.parametrize(
-    ("wanted", "gpus", "runtime", "chosen"),
-    [
-        ("auto", H100, True, "nvidia"),
-        ("auto", H100, False, "cpu"),
-        ("auto", [], True, "cpu"),
-        ("cpu", H100, True, "cpu"),
-        ("nvidia", H100, True, "nvidia"),
-    ],
-)
-def test_the_accelerator_follows_the_wish_and_the_host(
-    wanted: str, gpus: list[str], runtime: bool, chosen: str
-) -> None:
-    assert choose_accelerator(wanted, gpus, runtime=runtime) == chosen
-
-
-@pytest.mark.parametrize(
-    ("gpus", "reason", "remedy"),
-    [
-        ([], "nvidia-smi shows no GPU", "NVIDIA driver"),
-        (H100, "no NVIDIA runtime", "install nvidia-container-toolkit"),
-    ],
-)
-def test_a_gpu_that_was_asked_for_and_cannot_be_used_is_refused(
-    gpus: list[str], reason: str, remedy: str
-) -> None:
-    refusal = choose_accelerator("nvidia", gpus, runtime=False)
-    assert isinstance(refusal, Refusal)
-    assert reason in refusal.reason
-    assert remedy in refusal.remedy
-
-
-def test_a_gpu_that_lies_idle_is_told_of_unless_it_was_meant_to() -> None:
-    assert "H100" in (unused_gpu("cpu", "auto", H100) or "")
-    assert unused_gpu("cpu", "cpu", H100) is None
-    assert unused_gpu("cpu", "auto", []) is None
-    assert unused_gpu("nvidia", "auto", H100) is None
 
 
 def test_the_images_variables_let_nothing_report_to_its_maker() -> None:

@@ -26,6 +26,7 @@ HELD_BY_PLANS = {
     "place_voices",
     "start_release",
     "take_model",
+    "configure_daemon",
     "upload_model",
 }
 """Their arguments are files, which the golden plans hold."""

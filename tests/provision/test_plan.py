@@ -16,8 +16,17 @@ from provision._network import TORCH_CPU_INDEX
 from provision._report import draw_report
 from provision._voices import Voices, read_voices
 from provision.settings import DeploySettings
-from tests.provision.checkpoints import write_checkpoint
-from tests.provision.hosts import COMPLETE_ENGINE, GPU, REPORT, bare, placed, row, settled
+from tests.provision import gpus
+from tests.provision.checkpoints import folder_of, write_checkpoint
+from tests.provision.hosts import (
+    COMPLETE_ENGINE,
+    REPORT,
+    bare,
+    placed,
+    row,
+    settled,
+    with_gpu,
+)
 from tests.provision.personas import write_persona
 from tests.provision.plan import Plan, run_deploy
 
@@ -37,11 +46,6 @@ def model(tmp_path: Path) -> Model:
     found = read_model(write_checkpoint(tmp_path / "csm"))
     assert isinstance(found, Model)
     return found
-
-
-def folder_of(model: Model) -> Path:
-    assert isinstance(model.origin, Path)
-    return model.origin
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -64,9 +68,10 @@ def test_the_first_plan_with_a_model_is_the_golden_one(
 ) -> None:
     torch = ("4 Could not resolve",) if accelerator == "cpu" else ()
     closed = (*CLOSED_NETWORK, *torch) if source == "distribution" else ()
-    nvidia = GPU if accelerator == "nvidia" else ()
+    nvidia = gpus.H100 if accelerator == "nvidia" else gpus.NOTHING
     plan = run_deploy(
-        bare(DEBIAN, unreachable=closed, nvidia=nvidia), model_folder=str(folder_of(model))
+        bare(DEBIAN, unreachable=closed, nvidia=nvidia, proof=gpus.PROOF),
+        model_folder=str(folder_of(model)),
     )
     text = plan.text().replace(str(folder_of(model)), "MODEL_FOLDER")
     golden = PLANS / f"trixie-{source}-csm-{accelerator}.txt"
@@ -87,10 +92,12 @@ def test_the_plan_of_a_host_settled_with_a_model_is_empty(
         DEBIAN,
         settings,
         source,
-        engine=CsmEngine(model, accelerator),
+        engine=CsmEngine(model, accelerator, (gpus.H100_UUID,) if accelerator == "nvidia" else ()),
         variant=Variant("engine", TORCH_CPU_INDEX if open_to_torch else ""),
     )
-    plan = run_deploy(host, model_folder=str(folder_of(model)))
+    plan = run_deploy(
+        with_gpu(host) if accelerator == "nvidia" else host, model_folder=str(folder_of(model))
+    )
     assert not plan.failed
     assert plan.changes == []
 
@@ -291,8 +298,6 @@ def test_a_model_folder_that_is_no_checkpoint_is_refused_before_anything_changes
 @pytest.mark.parametrize(
     ("data", "changes", "reason", "remedy"),
     [
-        ({"accelerator": "nvidia"}, {}, "nvidia-smi shows no GPU", "NVIDIA driver"),
-        ({"accelerator": "nvidia"}, {"nvidia": GPU[:1]}, "no NVIDIA runtime", "nvidia-ctk runtime"),
         ({}, {"memory_mib": 1024}, "1024 MiB of memory, 1025 MiB are needed", "more memory"),
         (
             {},
@@ -323,12 +328,6 @@ def test_a_host_that_cannot_carry_the_model_is_refused_before_anything_changes(
     assert plan.operations == []
     assert reason in said
     assert remedy in said
-
-
-def test_a_gpu_without_dockers_runtime_is_left_idle_and_told_of(model: Model) -> None:
-    plan = run_deploy(bare(DEBIAN, nvidia=GPU[:1]), model_folder=str(folder_of(model)))
-    assert not plan.failed
-    assert any("H100" in line and "left idle" in line for line in plan.said)
 
 
 @pytest.fixture

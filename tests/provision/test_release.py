@@ -230,9 +230,13 @@ def test_a_container_with_a_model_may_take_the_memory_of_its_weights() -> None:
 
 
 def test_only_an_accelerated_container_is_given_a_gpu() -> None:
-    devices = compose(release("nvidia"))["deploy"]["resources"]["reservations"]["devices"]
-    assert devices == [{"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}]
-    assert "deploy" not in compose(release("cpu"))
+    engine = CsmEngine(MODEL, "nvidia", ("GPU-00-11", "MIG-22-33"))
+    given = compose(render_release(DeploySettings(), IMAGE, engine))
+    (device,) = given["deploy"]["resources"]["reservations"]["devices"]
+    assert device["device_ids"] == ["GPU-00-11", "MIG-22-33"]
+    assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+    assert given["runtime"] == "nvidia"
+    assert not {"deploy", "runtime"} & set(compose(release("cpu")))
 
 
 def test_an_ipv6_bind_is_published_in_brackets() -> None:

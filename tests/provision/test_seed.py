@@ -16,8 +16,9 @@ from provision._image import LIGHT, Variant, image_tag
 from provision._model import CsmEngine, Hub, Model, read_manifest
 from provision._network import REGISTRY_IMAGE, TORCH_CPU_INDEX
 from provision.settings import DeploySettings
+from tests.provision import gpus
 from tests.provision.checkpoints import write_checkpoint
-from tests.provision.hosts import COMPLETE_ENGINE, GPU, FakeHost, bare, row, settled
+from tests.provision.hosts import COMPLETE_ENGINE, FakeHost, bare, row, settled
 from tests.provision.plan import Plan, run_fleet
 
 PLANS = Path(__file__).parent / "plans"
@@ -212,7 +213,7 @@ def test_a_seed_outside_the_limit_that_has_nothing_is_refused() -> None:
     ("changes", "reason"),
     [
         ({"architecture": "aarch64"}, "is amd64, this host arm64"),
-        ({"nvidia": GPU}, "needs the one with CUDA"),
+        ({"nvidia": gpus.H100}, "needs the one with CUDA"),
         ({"disk_mib": 900}, "3800 MiB are needed: 3000 in /var/lib/docker, 800 in /opt"),
     ],
 )

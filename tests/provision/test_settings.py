@@ -43,6 +43,14 @@ def test_data_of_other_programs_is_left_alone() -> None:
         ({"service_env": ONLINE, "model": "required"}, "leave model out"),
         ({"model_folder": 7}, "model_folder=7"),
         ({"accelerator": "tpu"}, "accelerator=tpu"),
+        ({"gpu_devices": "first"}, "gpu_devices=first: 'first' names no GPU; give auto, all, or a"),
+        ({"gpu_devices": []}, "gpu_devices=[]: '' names no GPU"),
+        ({"gpu_devices": [0, -1]}, "'-1' names no GPU"),
+        ({"nvidia_toolkit": "repository"}, "nvidia_toolkit=repository"),
+        ({"nvidia_toolkit_version": 1.19}, "a whole version of the packages, such as 1.19.0-1"),
+        ({"nvidia_toolkit_version": "1.19.0"}, "nvidia_toolkit_version=1.19.0: String should"),
+        ({"nvidia_repository": "https://me:word@mirror"}, "an address without a password"),
+        ({"nvidia_key": "c95b"}, "nvidia_key=c95b: String should match"),
         ({"torch_index": "ftp://mirror"}, "torch_index=ftp://mirror"),
         ({"torch_index": "https://me:word@mirror"}, "would stay in the image's history"),
         ({"port": "abc"}, "port=abc: Input should be a valid integer"),
@@ -108,7 +116,23 @@ def test_a_refused_secret_is_never_shown() -> None:
 
 
 def test_a_password_in_an_address_is_never_shown() -> None:
-    assert "opensesame" not in refusal(torch_index="https://me:opensesame@mirror.example/")
+    for setting in ("torch_index", "nvidia_repository"):
+        assert "opensesame" not in refusal(**{setting: "https://me:opensesame@mirror.example/"})
+
+
+@pytest.mark.parametrize(
+    ("given", "devices"),
+    [
+        ("auto", "auto"),
+        ("all", "all"),
+        (0, ("0",)),
+        ("0,1", ("0", "1")),
+        ([1, "GPU-00-11"], ("1", "GPU-00-11")),
+        ("MIG-GPU-00-11/7/0", ("MIG-GPU-00-11/7/0",)),
+    ],
+)
+def test_gpus_are_named_one_by_one_or_together(given: object, devices: object) -> None:
+    assert DeploySettings.read({"gpu_devices": given}, name="host").gpu_devices == devices
 
 
 def test_secrets_are_taken_from_files(tmp_path: Path) -> None:
