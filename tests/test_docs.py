@@ -19,6 +19,7 @@ from service.engines.failures import FAILURES
 from service.model_cache.manifest import shipped
 from service.model_cache.refusals import REFUSALS as MODEL_REFUSALS
 from service.settings import ServiceSettings, variable
+from tests.provision import matrix
 
 PROJECT = Path(__file__).resolve().parent.parent
 NONE = "–"  # noqa: RUF001 (how the tables say that there is no default)
@@ -49,6 +50,11 @@ def openapi() -> dict[str, Any]:
 
     described: dict[str, Any] = asyncio.run(ask()).json()
     return described
+
+
+def test_the_table_of_plans_is_the_one_of_the_plans() -> None:
+    assert page("reference/plans.md") == matrix.rewrite(page("reference/plans.md"))
+    assert matrix.table() in page("reference/plans.md")
 
 
 def test_every_setting_of_a_deploy_is_documented_with_its_default() -> None:

@@ -35,6 +35,10 @@ from tests.provision import gpus
 
 MIRROR = "http://mirror.example/packages/"
 COMPLETE_ENGINE = ("engine 26.1.5", "compose 2.26.1", "buildx v0.13.1")
+# Unreachable answers by number: 0 Docker's repository, 1 the mirror, 2 the registry, 3 the index,
+# 4 torch's own index.
+CLOSED_NETWORK = ("0 Could not resolve", "2 Could not resolve")
+
 REPORT: dict[str, Any] = {
     "ok": True,
     "checks": [{"name": "health", "verdict": "met", "detail": "degraded", "next": None}],

@@ -18,7 +18,7 @@ from provision._network import REGISTRY_IMAGE, TORCH_CPU_INDEX
 from provision.settings import DeploySettings
 from tests.provision import gpus
 from tests.provision.checkpoints import write_checkpoint
-from tests.provision.hosts import COMPLETE_ENGINE, FakeHost, bare, row, settled
+from tests.provision.hosts import CLOSED_NETWORK, COMPLETE_ENGINE, FakeHost, bare, row, settled
 from tests.provision.plan import Plan, run_fleet
 
 PLANS = Path(__file__).parent / "plans"
@@ -26,7 +26,6 @@ DEBIAN = row("Debian 13")
 ARCHIVE = b"an image, packed"
 SEED = {"seed_host": "@fake/seed"}
 WITH_CSM = {**SEED, "model_token": "hf_a_token_of_the_tests"}
-CLOSED_NETWORK = ("0 Could not resolve", "2 Could not resolve")
 DEAD = tuple(f"{number} no route" for number in range(5))
 
 
