@@ -40,6 +40,7 @@ MAY_IMPORT = {
         "settings",
         "errors",
         "audio",
+        "loudness",
         "text",
         "voices",
         "csm",
@@ -49,6 +50,7 @@ MAY_IMPORT = {
     "service.text": {"text", "errors"},
     "service.audio": {"errors"},
     "service.encoding": {"audio"},
+    "service.loudness": {"audio"},
     "service.settings": {"errors", "elsewhere"},
     "service.elsewhere": set(),
     # A program of its own: it shares nothing with the service but the version.

@@ -12,6 +12,7 @@ from service.engines.breaker import Breaker
 from service.engines.budget import RetryBudget
 from service.engines.engine import Engine, Remark, SpeechRequest
 from service.engines.failures import FAILURES, Failure, failure_of, in_words
+from service.engines.levels import Levels
 from service.engines.recovery import Recovery
 from service.engines.verified import first_heard, verified
 from service.errors import (
@@ -116,6 +117,7 @@ class Chain:
         self._permits = {rung.name: asyncio.Semaphore(rung.permits) for rung in rungs}
         self._retries = RetryBudget()
         self._recovery = Recovery(self.rungs, self.breakers)
+        self._levels = Levels(self._first_able)
 
     async def start(self) -> None:
         """Start the rungs, and begin to look at those on other hosts."""
@@ -235,10 +237,12 @@ class Chain:
                 first = await first_heard(blocks, lives, request.longest_seconds)
             trying.first_audio = _now()
             self.breakers[rung.name].spoke()
+            voice = request.persona.name
             if not request.whole:
-                return _following(first, self._without_stalls(blocks))
+                all_of_them = _following(first, self._without_stalls(blocks))
+                return self._levels.streamed(all_of_them, rung.name, voice)
             rest = [block async for block in self._without_stalls(blocks)]
-            return _all_of([first, *rest])
+            return _all_of(await self._levels.whole([first, *rest], rung.name, voice))
         except (TimeoutError, RungError):
             raise
         except BaseException:
@@ -334,6 +338,10 @@ class Chain:
             self._tell(trying.rung, was, f"{outcome} while it spoke: {why}")
             self._recovery.nurse(trying.rung)
             raise _cut_off(attempts) from error
+
+    def _first_able(self) -> str | None:
+        """Name the rung that would speak if nothing were wrong."""
+        return next((rung.name for rung in self.rungs if rung.state.name != "off"), None)
 
     def _is_ready(self, rung: Engine) -> bool:
         return rung.state.name == "ready" and self.breakers[rung.name].state == "closed"

@@ -1,6 +1,7 @@
 """The voice at Hugging Face: inference providers behind its router, or a dedicated endpoint.
 
-The one module of the running service that imports `huggingface_hub`. It knows nothing of the other rungs.
+The one module of the running service that imports `huggingface_hub`. It knows nothing of the other
+rungs.
 """
 
 import asyncio

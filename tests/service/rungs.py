@@ -44,6 +44,10 @@ class Rung:
         self._error = error
         self._hangs = hangs
 
+    def fall_silent(self) -> None:
+        """From now on every request fails."""
+        self._blocks, self._error = (), EngineError("it fell silent")
+
     def substitution(self, persona: Persona) -> str | None:
         del persona
         return None

@@ -372,7 +372,9 @@ async def test_a_whole_answer_that_nobody_has_heard_goes_to_the_next_rung(
     async with chain(rung, Rung(tone(1)), stall=0.05).speak(request) as speech:
         blocks = [block async for block in speech.blocks]
     assert speech.engine == "basic"
-    np.testing.assert_array_equal(np.concatenate(blocks), tone(1))
+    spoken = np.concatenate(blocks)
+    # At the first rung's level: the same sound, softer.
+    np.testing.assert_allclose(spoken / np.abs(spoken).max(), tone(1) * 2, atol=1e-3)
 
 
 async def test_who_gave_signs_of_life_and_stalled_leaves_the_next_its_time(
