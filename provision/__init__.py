@@ -4,9 +4,10 @@ Each public name is one stage of ``deploy.py``. Nothing here imports ``service``
 meet in the files that are rendered onto a host and over HTTP.
 """
 
+from provision._plan import HostPlan
 from provision.docker import install_docker
 from provision.gpu import prepare_gpu
-from provision.host import HostPlan, check_host
+from provision.host import check_host
 from provision.image import build_image
 from provision.model import place_model
 from provision.service import start_service

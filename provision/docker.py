@@ -11,8 +11,8 @@ from provision._docker import (
     plugin_preferences,
     plugin_sources,
 )
+from provision._plan import HostPlan
 from provision._release import ReleaseFile
-from provision.host import HostPlan
 
 KEY_FILE = "/etc/apt/keyrings/docker.asc"
 

@@ -3,6 +3,7 @@
 from pyinfra.api import deploy
 
 from provision import operations
+from provision._plan import HostPlan
 from provision._release import ReleaseFile
 from provision._toolkit import (
     KEY_FILE,
@@ -14,7 +15,6 @@ from provision._toolkit import (
     toolkit_preferences,
     toolkit_sources,
 )
-from provision.host import HostPlan
 
 
 @deploy("Prepare the GPU")

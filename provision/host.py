@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pyinfra import host, logger, state
@@ -15,7 +14,6 @@ from provision._checkpoint import CONFIGURATION, read_model
 from provision._disk import DOCKER_ROOT, needed_for_image, needed_to_take, refuse_disks
 from provision._distribution import ARCHITECTURES, DISTRIBUTIONS, Distribution, find_distribution
 from provision._docker import (
-    DockerSource,
     Refusal,
     choose_docker_source,
     find_mirror,
@@ -27,36 +25,15 @@ from provision._hub import Unclear, judge_access
 from provision._image import LIGHT, Variant, image_tag
 from provision._model import HUB, PUBLISHED, CsmEngine, Hub, Model, read_manifest
 from provision._package_index import default_package_index
+from provision._plan import HostPlan
 from provision._release import CONTAINER, CONTAINER_PORT, HOME, model_home
 from provision._report import GIVE_A_MODEL
-from provision._toolkit import Toolkit
 from provision._voices import Voices, read_voices
 from provision.host_gpu import GpuPlan, survey_gpu
 from provision.seed import find_seed, survey_once
 from provision.settings import DeploySettings
 
 NEEDED_MEMORY_MIB = 512
-
-
-@dataclass(frozen=True, slots=True)
-class HostPlan:
-    """What has been settled about a host that passed its check. The later stages follow it."""
-
-    settings: DeploySettings
-    distribution: Distribution
-    architecture: str
-    docker_source: DockerSource
-    mirror: str | None
-    security_mirror: str | None
-    systemd: bool
-    apparmor: bool
-    base_image: str
-    variant: Variant
-    image: str
-    engine: CsmEngine | None
-    seed: Seed | None
-    voices: Voices | None
-    toolkit: Toolkit | None
 
 
 def check_host(settings: DeploySettings) -> HostPlan | None:

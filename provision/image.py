@@ -4,7 +4,7 @@ from pyinfra.api import deploy
 
 from provision import operations
 from provision._network import DEBOOTSTRAP
-from provision.host import HostPlan
+from provision._plan import HostPlan
 
 
 @deploy("Build the image")

@@ -7,8 +7,8 @@ from pyinfra.api import deploy
 from provision import operations
 from provision._handing import Shelf
 from provision._model import Hub, Model
+from provision._plan import HostPlan
 from provision._release import model_home
-from provision.host import HostPlan
 
 
 @deploy("Place the model")

@@ -4,7 +4,6 @@ Reads both hosts and changes neither.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from gevent.event import AsyncResult
@@ -15,12 +14,10 @@ from pyinfra.context import ctx_host, ctx_state
 from provision import facts
 from provision._docker import Refusal
 from provision._handing import Seed
+from provision._plan import HostPlan
 from provision.settings import DeploySettings
 
-if TYPE_CHECKING:
-    from provision.host import HostPlan
-
-Surveyed = tuple["HostPlan | None", list[Refusal]]
+Surveyed = tuple[HostPlan | None, list[Refusal]]
 Survey = Callable[[DeploySettings], Surveyed]
 
 _surveys: WeakKeyDictionary[State, dict[str, AsyncResult]] = WeakKeyDictionary()

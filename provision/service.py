@@ -3,8 +3,8 @@
 from pyinfra.api import deploy
 
 from provision import operations
+from provision._plan import HostPlan
 from provision._release import render_release, voices_home
-from provision.host import HostPlan
 
 
 @deploy("Start the service")

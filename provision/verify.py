@@ -8,6 +8,7 @@ from pyinfra.api import FunctionCommand, Host, State, deploy, operation
 
 from provision import facts
 from provision._model import CsmEngine
+from provision._plan import HostPlan
 from provision._release import CONTAINER, Release, render_release
 from provision._report import (
     device_failure_lines,
@@ -16,7 +17,6 @@ from provision._report import (
     failure_lines,
     warning_lines,
 )
-from provision.host import HostPlan
 from provision.operations import Commands
 from provision.settings import DeploySettings
 
