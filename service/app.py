@@ -41,6 +41,7 @@ def create_app(settings: ServiceSettings, engines: Sequence[Engine] | None = Non
         build_engines(settings, personas, instance) if engines is None else engines,
         deadline_seconds=settings.deadline_seconds,
         stall_seconds=settings.stall_seconds,
+        queue_limit=settings.queue_limit,
         metrics=metrics,
     )
 

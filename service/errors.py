@@ -22,6 +22,7 @@ SesameError
 ├── ClientLeftError           nobody waits for the answer any more
 ├── ClientStalledError        somebody is there and does not read the answer
 ├── SpeechError          the request was good, and no speech came of it
+│   ├── QueueFullError        too many wait already
 │   ├── VoiceOfflineError     every rung failed, or there is none
 │   ├── DeadlineError no rung gave a verified block in time
 │   └── SpeechCutOffError     the rung that had begun to speak did not finish
@@ -46,6 +47,7 @@ __all__ = [
     "LoopError",
     "NotJsonError",
     "OriginRefusedError",
+    "QueueFullError",
     "RequestError",
     "RungError",
     "ServerKeyError",
@@ -142,11 +144,22 @@ class ClientStalledError(SesameError):
 
 
 class SpeechError(SesameError):
-    """No speech came of a good request. `attempts` tells what each rung did: `basic=failed`."""
+    """No speech came of a good request.
 
-    def __init__(self, message: str, hint: str = "", *, attempts: str = "") -> None:
+    + attempts: what each rung did: `basic=failed`
+    + retry_after: seconds after which it is worth trying again, where that is known
+    """
+
+    def __init__(
+        self, message: str, hint: str = "", *, attempts: str = "", retry_after: float | None = None
+    ) -> None:
         super().__init__(message, hint)
         self.attempts = attempts
+        self.retry_after = retry_after
+
+
+class QueueFullError(SpeechError):
+    """As many wait for the voice as may."""
 
 
 class VoiceOfflineError(SpeechError):

@@ -177,6 +177,10 @@ class ServiceSettings(BaseSettings):
     """Pages of other origins that may ask from a browser, such as https://maya.example, with commas
     between them."""
 
+    queue_limit: Annotated[int, Field(ge=0, le=10_000)] = 32
+    """How many requests may wait for the voice that is asked first; more are answered 429. 0: none
+    waits."""
+
     deadline_seconds: Seconds = 8.0
     """Seconds from a request to the first verified audio, over all rungs: above 0, at most 600."""
 

@@ -1,5 +1,6 @@
 """The one table from error to status, and the form that each dialect gives an error."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -36,11 +37,16 @@ class ErrorBody(BaseModel):
     """What to do next."""
 
 
+OpenAIErrorType = Literal[
+    "invalid_request_error", "authentication_error", "rate_limit_error", "server_error"
+]
+
+
 class OpenAIErrorDetail(BaseModel):
     """What happened, and what to do next."""
 
     message: str
-    type: Literal["invalid_request_error", "authentication_error", "server_error"]
+    type: OpenAIErrorType
     param: str | None = None
     code: str
 
@@ -99,6 +105,7 @@ REFUSALS: dict[type[SesameError], Refusal] = {
     errors.ClientStalledError: Refusal(
         499, "client_stalled", "The client stopped reading; seen in the log only"
     ),
+    errors.QueueFullError: Refusal(429, "queue_full", "As many wait as may", RETRY),
     errors.VoiceOfflineError: Refusal(503, "voice_offline", "No rung could speak", RETRY),
     errors.SpeechCutOffError: Refusal(503, "speech_cut_off", "The voice broke off", RETRY),
     errors.LoopError: Refusal(508, "loop", "The request came back to us through SESAME_URL"),
@@ -142,6 +149,8 @@ def refusal(error: SesameError, path: str) -> JSONResponse:
     headers = dict(how.headers or {})
     if isinstance(error, SpeechError) and error.attempts:
         headers["X-Speech-Attempts"] = error.attempts
+    if isinstance(error, SpeechError) and error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     return _answer(path, how.status, how.code, error.message, error.hint, headers)
 
 
@@ -170,10 +179,12 @@ def _own(_status: int, code: str, error: str, hint: str) -> BaseModel:
 
 
 def _openai(status: int, code: str, error: str, hint: str) -> BaseModel:
-    kind: Literal["invalid_request_error", "authentication_error", "server_error"]
+    kind: OpenAIErrorType
     kind = "invalid_request_error"
     if status == HTTPStatus.UNAUTHORIZED:
         kind = "authentication_error"
+    elif status == HTTPStatus.TOO_MANY_REQUESTS:
+        kind = "rate_limit_error"
     elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         kind = "server_error"
     detail = OpenAIErrorDetail(message=_sentence(error, hint), type=kind, code=code)

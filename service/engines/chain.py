@@ -13,11 +13,13 @@ from service.engines.budget import RetryBudget
 from service.engines.engine import Engine, Remark, SpeechRequest
 from service.engines.failures import FAILURES, Failure, failure_of, in_words
 from service.engines.levels import Levels
+from service.engines.permits import Permits
 from service.engines.recovery import Recovery
 from service.engines.verified import first_heard, verified
 from service.errors import (
     DeadlineError,
     LoopError,
+    QueueFullError,
     RungError,
     SpeechCutOffError,
     SpeechError,
@@ -98,6 +100,7 @@ class Chain:
 
     + deadline_seconds: from the request to the first verified block, over all rungs
     + stall_seconds: from one block to the next
+    + queue_limit: how many may wait for the rung that is asked first; more are refused
     + metrics: where tries are counted
     """
 
@@ -107,6 +110,7 @@ class Chain:
         *,
         deadline_seconds: float,
         stall_seconds: float,
+        queue_limit: int = 32,
         metrics: Metrics | None = None,
     ) -> None:
         self.rungs = tuple(rungs)
@@ -114,7 +118,8 @@ class Chain:
         self._deadline_seconds = deadline_seconds
         self._stall_seconds = stall_seconds
         self._metrics = metrics or Metrics()
-        self._permits = {rung.name: asyncio.Semaphore(rung.permits) for rung in rungs}
+        self.permits = {rung.name: Permits(rung.permits) for rung in rungs}
+        self._queue_limit = queue_limit
         self._retries = RetryBudget()
         self._recovery = Recovery(self.rungs, self.breakers)
         self._levels = Levels(self._first_able)
@@ -156,15 +161,17 @@ class Chain:
     async def speak(self, request: SpeechRequest) -> AsyncGenerator[Speech]:
         """Find the first rung that speaks; leaving the context ends its work.
 
-        Raises VoiceOfflineError when every rung failed, DeadlineError when time ran out, LoopError
-        when the only voice left was our own. Once a listener may have heard a rung no other one is
-        asked; a whole answer is heard by nobody before its end.
+        Raises QueueFullError when too many wait, VoiceOfflineError when every rung failed,
+        DeadlineError when time ran out, LoopError when the only voice left was our own. Once a
+        listener may have heard a rung no other one is asked; a whole answer is heard by nobody
+        before its end.
         """
         self._retries.earn()
         async with AsyncExitStack() as held:
             yield await self._first_to_speak(request, held)
 
     async def _first_to_speak(self, speech: SpeechRequest, held: AsyncExitStack) -> Speech:
+        self._refuse_a_full_queue(speech.persona)
         now = _now()
         request = _Request(speech, now, now + self._deadline_seconds)
         for number, rung in enumerate(self.rungs):
@@ -181,6 +188,20 @@ class Chain:
             if spoken is not None:
                 return spoken
         raise self._nobody_spoke(request)
+
+    def _refuse_a_full_queue(self, persona: Persona) -> None:
+        """Refuse what would only wait: a busy voice is no reason to send a text elsewhere."""
+        rung = next((rung for rung in self.rungs if self._why_not(rung, persona) is None), None)
+        if rung is None:
+            return
+        permits = self.permits[rung.name]
+        if permits.taken >= permits.count and permits.waiting >= self._queue_limit:
+            raise QueueFullError(
+                f"{rung.name} speaks {permits.taken} answers, and {permits.waiting} wait",
+                "send the request again after Retry-After, or raise SESAME_QUEUE_LIMIT",
+                attempts=f"{rung.name}=queue_full",
+                retry_after=permits.seconds_until_free,
+            )
 
     async def _ask(
         self, rung: Engine, request: _Request, after: Sequence[Engine], held: AsyncExitStack
@@ -222,10 +243,11 @@ class Chain:
         rung, request = trying.rung, trying.request
         try:
             async with asyncio.timeout(trying.patience) as limit:
-                await resources.enter_async_context(self._permits[rung.name])
+                characters = len(prose(request.segments))
+                await resources.enter_async_context(self.permits[rung.name].hold(characters))
                 trying.taken_up = _now()
                 if rung.host is not None:
-                    self._metrics.sent(rung.name, len(prose(request.segments)))
+                    self._metrics.sent(rung.name, characters)
                 blocks = verified(rung, request)
                 await resources.enter_async_context(aclosing(blocks))
 

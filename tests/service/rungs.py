@@ -11,6 +11,7 @@ from service.engines.engine import EngineState, Finding, SpeechRequest, finding_
 from service.errors import EngineError
 from service.text import Words
 from service.voices import Persona
+from tests.service.held import TIMEOUT
 
 
 def tone(seconds: float = 0.2) -> Samples:
@@ -91,3 +92,17 @@ def request_for(persona: Persona, text: str = "hello") -> SpeechRequest:
 
 def broken(name: str = "basic") -> Rung:
     return Rung(name=name, error=EngineError("out of breath"))
+
+
+class Slow(Rung):
+    """Speaks once it is free to."""
+
+    def __init__(self, *blocks: Samples, name: str = "basic", permits: int = 4) -> None:
+        super().__init__(*blocks, name=name, permits=permits)
+        self.free = threading.Event()
+
+    async def speak(self, request: SpeechRequest) -> AsyncGenerator[Samples]:
+        self.speaking.set()
+        await asyncio.to_thread(self.free.wait, TIMEOUT)
+        async for block in super().speak(request):
+            yield block

@@ -1,44 +1,27 @@
 """The routes of the rungs, and the same for a person at the command line."""
 
-import asyncio
 import json
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 
 import httpx
 import pytest
 from pydantic import SecretStr
 
 from service.app import create_app
-from service.audio import Samples
-from service.engines.engine import SpeechRequest
 from service.rungs.drill import TEXT
 from service.settings import ServiceSettings
 from tests.service.held import TIMEOUT
-from tests.service.rungs import Rung, tone
+from tests.service.rungs import Rung, Slow, tone
 from tests.service.serving import serving
 
 SPEECH = tone(1.5)
 JSON = {"Content-Type": "application/json"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 KEY = "0123456789abcdef"
-
-
-class Slow(Rung):
-    """Speaks once it is free to."""
-
-    def __init__(self, *blocks: Samples) -> None:
-        super().__init__(*blocks)
-        self.free = threading.Event()
-
-    async def speak(self, request: SpeechRequest) -> AsyncGenerator[Samples]:
-        self.speaking.set()
-        await asyncio.to_thread(self.free.wait, TIMEOUT)
-        async for block in super().speak(request):
-            yield block
 
 
 @pytest.fixture
