@@ -1,6 +1,7 @@
 # make deploy   bring this machine (or INVENTORY=inventories/prod.py) to a verified voice
-# make test     lint, types, unit tests, integration tests on real hosts in containers
+# make test     lint, types, unit tests, the page in a real browser, integration tests on real hosts in containers
 # make check    the quick part of it: lint, types, unit tests
+# make picture  the README's picture of the page, anew
 # make soak     ten minutes of random faults on every rung
 
 VENV := .venv
@@ -14,12 +15,12 @@ PINS := constraints.txt service/constraints.txt service/csm/constraints.txt
 PIP_INSTALL := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check \
 	$(addprefix --constraint ,$(PINS))
 
-.PHONY: deploy test check lint types unit integration soak constraints clean
+.PHONY: deploy test check lint types unit browser integration picture soak constraints clean
 
 deploy: $(VENV)/.deploy
 	@$(VENV)/bin/pyinfra -y $(INVENTORY) deploy.py $(ARGS)
 
-test: check integration
+test: check browser integration
 
 # Side by side: neither keeps two cores busy.
 check: lint
@@ -33,7 +34,15 @@ types: $(VENV)/.test
 
 unit: $(VENV)/.test
 	@tests/prerequisites espeak-ng
-	@tests/timed 'unit tests' $(VENV)/bin/pytest -q -m 'not integration' -n 2 --dist loadfile --no-loadscope-reorder
+	@tests/timed 'unit tests' $(VENV)/bin/pytest -q -m 'not browser and not integration' -n 2 --dist loadfile --no-loadscope-reorder
+
+browser: $(VENV)/.test
+	@tests/prerequisites espeak-ng browser
+	@tests/timed 'browser tests' $(VENV)/bin/pytest -q -m browser -n 2
+
+picture: $(VENV)/.test
+	@tests/prerequisites espeak-ng browser
+	@$(VENV)/bin/python -m tests.browser.picture docs/images/page.png
 
 integration: $(VENV)/.test
 	@tests/prerequisites espeak-ng debootstrap ip docker

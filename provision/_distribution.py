@@ -29,6 +29,11 @@ class Distribution:
     driver_install: str
     driver_tool: str
 
+    @property
+    def foreign_release(self) -> str:
+        """The other release that the plugins come from and nothing else does, or an empty text."""
+        return "" if self.plugin_release == self.codename else self.plugin_release
+
 
 DEBIAN_DRIVER = (
     "add NVIDIA's repository (docs.nvidia.com/datacenter/tesla/driver-installation-guide), as "

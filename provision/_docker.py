@@ -3,7 +3,8 @@
 Pure functions over what a host shows. Knows nothing of pyinfra.
 """
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,8 +26,37 @@ DOCKER_PACKAGES = (
     "docker-compose-plugin",
 )
 DOCKER_REPOSITORY = "https://download.docker.com/linux"
+DOCKER_ADDRESS = "download.docker.com"
+"""What every entry of that repository names, whoever wrote it."""
+
 DOCKER_KEY_FINGERPRINT = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
 """Of the key that signs Docker's Debian and Ubuntu repositories; Docker's own guide prints it."""
+
+
+CONFLICTING: Mapping[DockerSource, tuple[str, ...]] = {
+    "docker": (
+        "docker.io",
+        "docker-cli",
+        "docker-doc",
+        "docker-compose",
+        "docker-compose-v2",
+        "docker-buildx",
+        "podman-docker",
+        "containerd",
+        "runc",
+    ),
+    "distribution": (
+        "docker-ce",
+        "docker-ce-cli",
+        "docker-ce-rootless-extras",
+        "containerd.io",
+        "docker-buildx-plugin",
+        "docker-compose-plugin",
+        "podman-docker",
+    ),
+    "present": (),
+}
+"""Packages that share files with those of a source, and cannot be beside them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +135,92 @@ def choose_docker_source(
                 "install the missing parts beside it, or stop it and deploy again",
             )
         return installed or ("docker" if repository_answers else "distribution")
-    if installed is not None and installed != wanted:
+    if installed is not None and installed != wanted and "engine" in engine:
         return Refusal(
             f"docker_source={wanted}, but Docker from source '{installed}' is installed",
             "give docker_source=auto to keep it, or remove it, which stops its containers",
         )
     return "docker" if wanted == "docker" else "distribution"
+
+
+def conflicting_packages(source: DockerSource, packages: Collection[str]) -> tuple[str, ...]:
+    """Return the installed packages beside which those of a source cannot be."""
+    return tuple(name for name in CONFLICTING[source] if name in packages)
+
+
+def refuse_removal(
+    source: DockerSource, conflicting: Sequence[str], occupants: Sequence[str]
+) -> Refusal | None:
+    """Refuse to remove packages that somebody uses.
+
+    Args:
+        source: where Docker is to come from.
+        conflicting: installed packages that would have to go.
+        occupants: who uses them, each in words.
+    """
+    if not conflicting or not occupants:
+        return None
+    fits = source == "docker" and not set(conflicting) & set(CONFLICTING["distribution"])
+    return Refusal(
+        f"Docker from source '{source}' cannot be beside {', '.join(conflicting)}, and they are in "
+        f"use: {'; '.join(occupants)}",
+        ("give docker_source=distribution, which goes along with them, or " if fits else "")
+        + f"move what runs there and run apt-get remove {' '.join(conflicting)}",
+    )
+
+
+def versioned_packages(source: DockerSource) -> tuple[str, ...]:
+    """Return the packages that have the engine's version; Debian 13 has the client of its own."""
+    return {
+        "docker": ("docker-ce", "docker-ce-cli"),
+        "distribution": ("docker.io", "docker-cli"),
+        "present": (),
+    }[source]
+
+
+def version_pattern(version: str) -> str:
+    """Return the extended regular expression of a package's version, for one of the engine.
+
+    Args:
+        version: such as ``29.1.3``, of which ``5:29.1.3-1~debian.13~trixie`` is a package.
+    """
+    return f"^([0-9]+:)?{re.escape(version)}[-+~]"
+
+
+def refuse_version(version: str, versions: Sequence[str]) -> Refusal | None:
+    """Refuse a version of the engine that is not among those which a source has.
+
+    Args:
+        version: the setting ``docker_version``.
+        versions: versions of the package that holds the engine, the newest first.
+    """
+    if any(re.match(version_pattern(version), known) for known in versions):
+        return None
+    named = dict.fromkeys(
+        match[0] for known in versions if (match := re.search(r"\d+\.\d+\.\d+", known))
+    )
+    return Refusal(
+        f"docker_version={version} is not where Docker comes from",
+        f"give one that is there: {', '.join(list(named)[:5])}; or docker_version=auto",
+    )
+
+
+def version_preferences(source: DockerSource, version: str) -> str:
+    """Return the apt preferences that hold the engine at one version, newer or older."""
+    return (
+        "Explanation: the setting docker_version of Sesame CSM Deploy.\n"
+        f"Package: {' '.join(versioned_packages(source))}\n"
+        f"Pin: version /{version_pattern(version)}/\n"
+        "Pin-Priority: 1001\n"
+    )
+
+
+def package_list(distribution: Distribution, architecture: str) -> str:
+    """Return the address of the list of packages in Docker's own repository."""
+    return (
+        f"{DOCKER_REPOSITORY}/{distribution.identity}/dists/{distribution.codename}/stable/"
+        f"binary-{architecture}/Packages"
+    )
 
 
 def docker_sources(distribution: Distribution, architecture: str) -> str:

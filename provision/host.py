@@ -25,10 +25,11 @@ from provision._hub import Unclear, judge_access
 from provision._image import LIGHT, Variant, image_tag
 from provision._model import HUB, PUBLISHED, CsmEngine, Hub, Model, read_manifest
 from provision._package_index import default_package_index
-from provision._plan import HostPlan
+from provision._plan import DockerPlan, HostPlan
 from provision._release import CONTAINER, CONTAINER_PORT, HOME, model_home
 from provision._report import GIVE_A_MODEL
 from provision._voices import Voices, read_voices
+from provision.host_docker import survey_engine
 from provision.host_gpu import GpuPlan, survey_gpu
 from provision.seed import find_seed, survey_once
 from provision.settings import DeploySettings
@@ -117,13 +118,22 @@ class _Survey:
         self.refusals += network.refusals(
             source, base if built is None else None, variant.torch_index, remote=remote
         )
-        if self.refusals:
+        used = survey_engine(
+            self.settings,
+            source,
+            docker,
+            distribution,
+            architecture,
+            gpu=self.gpu is not None,
+        )
+        if not isinstance(used, DockerPlan):
+            self.refusals += used
+        if self.refusals or not isinstance(used, DockerPlan):
             return None
         return HostPlan(
             settings=self.settings,
             distribution=distribution,
             architecture=architecture,
-            docker_source=source,
             mirror=network.mirror,
             security_mirror=find_mirror(repositories, f"{distribution.codename}-security"),
             systemd=resources["systemd"],
@@ -135,6 +145,7 @@ class _Survey:
             seed=self.seed,
             voices=voices,
             toolkit=self.gpu.toolkit if self.gpu else None,
+            docker=used,
         )
 
     def _refuse(self, reason: str, remedy: str) -> None:

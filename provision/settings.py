@@ -52,6 +52,8 @@ SHORTEST_SECRET = 16
 
 WAYS_OUT = {
     "docker_source": "give one of auto, docker, distribution, present",
+    "docker_version": "give auto, or a whole version of the engine, such as 29.1.3",
+    "docker_daemon": "give one of auto, merge, leave",
     "base_image": "give auto, debootstrap, or a registry reference such as debian:trixie-slim",
     "model": "give one of auto, required, none",
     "model_folder": "give the path of a folder of the machine that you deploy from",
@@ -137,6 +139,15 @@ class DeploySettings(BaseModel):
     """Where Docker comes from: Docker's own repository, the distribution, or an engine that is
     there. ``auto`` takes what is there, else Docker's repository if it can be reached, else the
     distribution."""
+
+    docker_version: str = Field(default="auto", pattern=r"^(auto|\d+\.\d+\.\d+)$")
+    """Version of the engine, to which apt is held; ``auto`` installs the newest one and leaves an
+    installed one alone. An engine that somebody else has brought is never changed."""
+
+    docker_daemon: Literal["auto", "merge", "leave"] = "auto"
+    """What is written into Docker's configuration: ``auto`` sets live-restore and log rotation on
+    an engine that a deploy has brought, and on another only what a GPU needs; ``merge`` sets them
+    on any engine; ``leave`` writes nothing. What somebody else has set always stays."""
 
     base_image: str = Field(default="auto", min_length=1)
     """What the service image is built on: a registry reference of a Debian or Ubuntu image, or

@@ -13,8 +13,9 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from service import __version__
-from service.api import elevenlabs, openai, operations, refusals, rungs, sesame, shaping
+from service.api import elevenlabs, openai, operations, page, refusals, rungs, sesame, shaping
 from service.api.borders import BodyLimit, CurlType, GuidesUrl, RequestLog, ServerKey
+from service.api.security import SecurityHeaders
 from service.api.spoken import Speaker
 from service.api.visitors import Visitors, our_names
 from service.engines.chain import Chain
@@ -60,11 +61,14 @@ def create_app(settings: ServiceSettings, engines: Sequence[Engine] | None = Non
         version=__version__,
         lifespan=lifespan,
         middleware=_borders(settings),
+        # Ours asks no other host.
+        docs_url=None,
         redoc_url=None,
         # A redirect would have the text sent twice.
         redirect_slashes=False,
     )
     refusals.install(app)
+    app.include_router(page.routes())
     app.include_router(operations.routes(chain, personas, metrics, settings))
     app.include_router(
         rungs.routes(chain, personas, metrics, settings),
@@ -75,7 +79,7 @@ def create_app(settings: ServiceSettings, engines: Sequence[Engine] | None = Non
         app.include_router(dialect.routes(speaker), dependencies=_documented_keys(settings))
     app.include_router(shaping.routes(), dependencies=_documented_keys(settings))
     # Outside the app, so that the answer to a defect has an id and a log line too.
-    return GuidesUrl(RequestLog(app))
+    return GuidesUrl(RequestLog(SecurityHeaders(app)))
 
 
 def _say_who_may_receive_text(chain: Chain, settings: ServiceSettings) -> None:

@@ -177,7 +177,7 @@ class ServiceSettings(BaseSettings):
     """Pages of other origins that may ask from a browser, such as https://maya.example, with commas
     between them."""
 
-    queue_limit: Annotated[int, Field(ge=0, le=10_000)] = 32
+    queue_limit: Annotated[int, Field(ge=0, le=10_000)] = 64
     """How many requests may wait for the voice that is asked first; more are answered 429. 0: none
     waits."""
 

@@ -102,3 +102,44 @@ class DaemonConfiguration(FactBase[str | None]):
 
     def process(self, output: list[str]) -> str | None:
         return "\n".join(output) or None
+
+
+class Swarm(FactBase[bool]):
+    """Returns whether the host's engine is part of a swarm, which has no ``live-restore``."""
+
+    def command(self) -> str:
+        return "timeout 10 docker info --format '{{.Swarm.LocalNodeState}}' 2>/dev/null || true"
+
+    def requires_command(self) -> str:
+        return "docker"
+
+    @staticmethod
+    def default() -> bool:
+        return False
+
+    def process(self, output: list[str]) -> bool:
+        return "active" in (line.strip() for line in output)
+
+
+class Occupants(FactBase[list[str]]):
+    """Returns who uses the container programs of a host, each in words; empty: nobody."""
+
+    def command(self) -> str:
+        return (
+            "kept=$(ls -1 /var/lib/docker/containers 2>/dev/null | wc -l); "
+            '[ "$kept" = 0 ] || echo "$kept containers of Docker"; '
+            "shims=$(cat /proc/[0-9]*/comm 2>/dev/null | grep -c ^containerd-shim); "
+            '[ "$shims" = 0 ] || echo "$shims running tasks of containerd"; '
+            "if command -v ctr >/dev/null; then for space in $(timeout 10 ctr namespaces list "
+            "--quiet 2>/dev/null | grep -vx moby); do kept=$(timeout 10 ctr --namespace $space "
+            "containers list --quiet 2>/dev/null | wc -l); "
+            '[ "$kept" = 0 ] || echo "$kept containers of containerd in $space"; done; fi; '
+            "for node in kubelet k3s; do command -v $node; done; true"
+        )
+
+    @staticmethod
+    def default() -> list[str]:
+        return []
+
+    def process(self, output: list[str]) -> list[str]:
+        return [line.strip() for line in output]

@@ -4,14 +4,36 @@ import shlex
 
 from pyinfra.api import FactBase
 
+from provision._apt import comment_out, entry_pattern
+from provision._docker import DOCKER_ADDRESS
+
 NETWORK_TIMEOUT_SECONDS = 10
 
 
+LIST_REPOSITORIES = "apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages'"
+
+
 class AptRepositories(FactBase[list[tuple[str, str]]]):
-    """Returns the address and the release of each package repository of apt's."""
+    """Returns the address and the release of each package repository of apt's.
+
+    Two entries that contradict each other keep apt from reading any; then those of Docker's
+    repository, which a deploy sets in order, are passed over.
+    """
 
     def command(self) -> str:
-        return "apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages'"
+        lines = comment_out(DOCKER_ADDRESS, '"$copy"', paragraphs=False)
+        paragraphs = comment_out(DOCKER_ADDRESS, '"$copy"', paragraphs=True)
+        return (
+            f"{LIST_REPOSITORIES} 2>/dev/null || {{ place=$(mktemp -d); mkdir $place/parts; "
+            "cp /etc/apt/sources.list $place 2>/dev/null; "
+            "cp /etc/apt/sources.list.d/*.list $place/parts 2>/dev/null; "
+            "cp /etc/apt/sources.list.d/*.sources $place/parts 2>/dev/null; "
+            f"for copy in $place/sources.list $place/parts/*.list; do {lines}; done 2>/dev/null; "
+            'for copy in $place/parts/*.sources; do [ -e "$copy" ] || continue; '
+            f"{paragraphs}; done; "
+            f"{LIST_REPOSITORIES} -o Dir::Etc::SourceList=$place/sources.list "
+            "-o Dir::Etc::SourceParts=$place/parts 2>/dev/null; rm -rf $place; }"
+        )
 
     def requires_command(self) -> str:
         return "apt-get"
@@ -29,15 +51,28 @@ class AptRepositories(FactBase[list[tuple[str, str]]]):
         return repositories
 
 
+class AptFault(FactBase[str | None]):
+    """Returns why apt cannot read its sources, in its own words, or None where it can."""
+
+    def command(self) -> str:
+        return "LC_ALL=C apt-get indextargets 2>&1 >/dev/null | grep ^E: | head -n 1; true"
+
+    def requires_command(self) -> str:
+        return "apt-get"
+
+    def process(self, output: list[str]) -> str | None:
+        return output[0].strip().removeprefix("E: ") or None
+
+
 class AptSourceFiles(FactBase[list[str]]):
-    """Returns apt's source files that name an address.
+    """Returns apt's source files with an entry that is in force and names an address.
 
     + address: part of an address, such as ``nvidia.github.io/libnvidia-container``
     """
 
     def command(self, address: str) -> str:
         return (
-            f"grep -lsF {shlex.quote(address)} /etc/apt/sources.list "
+            f"grep -ls {shlex.quote(entry_pattern(address))} /etc/apt/sources.list "
             "/etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; true"
         )
 

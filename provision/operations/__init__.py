@@ -4,16 +4,19 @@ Each reads a fact, does nothing when all is well, and otherwise yields the comma
 """
 
 from provision.operations.docker import configure_daemon, ensure_docker_answers
-from provision.operations.files import Commands, ensure_files
+from provision.operations.files import Commands, ensure_files, remove_file
 from provision.operations.gpu import adopt_nvidia_hook, restore_gpu
 from provision.operations.handing import take_image, take_model
 from provision.operations.image import build_service_image, import_base_image
 from provision.operations.model import fetch_model, prune_models, upload_model
 from provision.operations.packages import (
     disable_other_sources,
+    ensure_engine_version,
     ensure_package_versions,
     ensure_packages,
     ensure_signing_key,
+    mend_packages,
+    remove_packages,
 )
 from provision.operations.release import install_release, start_release, stop_service
 from provision.operations.voices import place_voices, prune_voices
@@ -25,6 +28,7 @@ __all__ = [
     "configure_daemon",
     "disable_other_sources",
     "ensure_docker_answers",
+    "ensure_engine_version",
     "ensure_files",
     "ensure_package_versions",
     "ensure_packages",
@@ -32,9 +36,12 @@ __all__ = [
     "fetch_model",
     "import_base_image",
     "install_release",
+    "mend_packages",
     "place_voices",
     "prune_models",
     "prune_voices",
+    "remove_file",
+    "remove_packages",
     "restore_gpu",
     "start_release",
     "stop_service",

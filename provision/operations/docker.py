@@ -1,18 +1,70 @@
 """A Docker daemon that answers."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pyinfra import host
-from pyinfra.api import StringCommand, operation
+from pyinfra.api import OperationError, StringCommand, operation
 
 from provision import facts
-from provision._daemon import DAEMON_FILE, merge_daemon
-from provision._docker import missing_parts
+from provision._daemon import BACKUP_FILE, DAEMON_FILE, Merged, merge_daemon
+from provision._docker import Refusal, missing_parts
 from provision.operations.files import Commands, script, write_file
 
 DAEMON_LOG = "/var/log/dockerd.log"
 DAEMON_TIMEOUT_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """How the daemon is started again, when waiting is in vain, and where it says why."""
+
+    restart: str
+    gave_up: str
+    last_words: str
+
+
+SYSTEMD = _Start(
+    "systemctl reset-failed docker.service 2>/dev/null || true\n"
+    "systemctl restart docker.service || true",
+    "systemctl is-failed --quiet docker.service",
+    "journalctl --no-pager --unit docker.service --lines 20",
+)
+
+# Where process 1 collects nobody, an ended daemon stays as a zombie, for which start-stop-daemon
+# waits in vain.
+STOP_PLAINLY = (
+    "number=$(cat /run/docker.pid 2>/dev/null || echo none)\n"
+    "kill $number 2>/dev/null || true\n"
+    "for second in $(seq 30); do\n"
+    "  grep -s ^State: /proc/$number/status | grep -qv zombie || break\n"
+    "  sleep 1\n"
+    "done"
+)
+
+PLAINLY = _Start(
+    f"{STOP_PLAINLY}\n"
+    "start-stop-daemon --start --oknodo --background "
+    f"--output {DAEMON_LOG} --exec $(command -v dockerd)",
+    "! start-stop-daemon --status --exec $(command -v dockerd)",
+    f"tail -n 20 {DAEMON_LOG}",
+)
+
+NEW_FILE = f"{DAEMON_FILE}.sesame-csm-new"
+
+VALIDATE = (
+    "if dockerd --help 2>/dev/null | grep -q -e --validate; then",
+    # With the options that the daemon runs with: it refuses a setting that stands in both places.
+    (
+        "  { tail -z -n +2 /proc/$(cat /run/docker.pid)/cmdline || true; } 2>/dev/null "
+        f"| xargs -0 sh -c 'dockerd \"$@\" --validate --config-file {NEW_FILE}' dockerd "
+        f">/dev/null || {{ rm -f {NEW_FILE}; echo 'Docker refuses what was to be written into "
+        f"{DAEMON_FILE}, and nothing was changed. Mend what it says above, or give "
+        "docker_daemon=leave.' >&2; exit 1; }"
+    ),
+    "fi",
+)
 
 
 @operation()
@@ -74,15 +126,75 @@ def _start_daemon(start: str, last_words: str) -> StringCommand:
 
 @operation()
 def configure_daemon(wanted: Mapping[str, Any], *, systemd: bool) -> Commands:
-    """Merge settings into Docker's configuration, and let the daemon read it again.
+    """Merge settings into Docker's configuration, and let a running daemon take them over.
 
-    + wanted: what must be there; whatever else is there stays
+    What somebody else has set stays. The file as it was first is kept beside it. The daemon reads
+    the new one at a signal; it is started again only for what it reads at no signal, and then
+    only where no running container ends by that. If it does not answer afterwards, what was there
+    before is put back.
+
+    + wanted: what is to be there, such as ``{"live-restore": True}``
     + systemd: whether systemd runs the host
     """
-    existing = host.get_fact(facts.DaemonConfiguration)
-    merged = merge_daemon(existing, wanted)
-    if merged is None:
+    merged = merge_daemon(host.get_fact(facts.DaemonConfiguration), wanted)
+    if isinstance(merged, Refusal):
+        raise OperationError(str(merged))
+    if not merged.changed:
         host.noop(f"{DAEMON_FILE}: as wanted")
         return
-    yield write_file(DAEMON_FILE, merged)
-    yield "systemctl reload docker" if systemd else "kill -HUP $(cat /run/docker.pid)"
+    yield write_file(NEW_FILE, merged.text, "600")
+    yield script(*_put_in_force(merged, systemd=systemd))
+
+
+def _put_in_force(merged: Merged, *, systemd: bool) -> list[str]:
+    start = SYSTEMD if systemd else PLAINLY
+    return [
+        *VALIDATE,
+        f"before=$(mktemp {DAEMON_FILE}.XXXXXX)",
+        "trap 'rm -f $before' EXIT",
+        (
+            f"if [ -e {DAEMON_FILE} ]; then cp -p {DAEMON_FILE} $before; "
+            f"[ -e {BACKUP_FILE} ] || cp -p {DAEMON_FILE} {BACKUP_FILE}; "
+            f"chmod --reference=$before {NEW_FILE}; chown --reference=$before {NEW_FILE}; "
+            f"else chmod 644 {NEW_FILE}; fi"
+        ),
+        f"mv -f {NEW_FILE} {DAEMON_FILE}",
+        "docker info >/dev/null 2>&1 || exit 0",
+        "kill -HUP $(cat /run/docker.pid)",
+        *(_restart_gently(start, merged) if merged.needs_restart else ()),
+        *_until(
+            f"docker info >/dev/null 2>&1 && exit 0; if {start.gave_up}; then break; fi",
+            DAEMON_TIMEOUT_SECONDS,
+        ),
+        f"{start.last_words} >&2 || true",
+        f"if [ -s $before ]; then cp -p $before {DAEMON_FILE}; else rm -f {DAEMON_FILE}; fi",
+        start.restart,
+        (
+            f'echo "With {", ".join(merged.changed)} in {DAEMON_FILE} the Docker daemon does not '
+            "answer; its last words are above, and what was there before is back. Give "
+            'docker_daemon=leave, or mend what they say." >&2'
+        ),
+        "exit 1",
+    ]
+
+
+def _restart_gently(start: _Start, merged: Merged) -> list[str]:
+    """Return the lines that start the daemon again, or end well where that would end containers."""
+    restored = "[ \"$(docker info --format '{{.LiveRestoreEnabled}}')\" = true ]"
+    return [
+        # The signal that has just been sent switches it on.
+        *(_until(f"{restored} && break", 10) if merged.live_restore else ()),
+        "running=$(docker ps --quiet | wc -l)",
+        f'if [ "$running" != 0 ] && ! {restored}; then',
+        (
+            f'  echo "{DAEMON_FILE} is read when the daemon is started next: $running containers '
+            'run, and without live-restore they would end."'
+        ),
+        "  exit 0",
+        "fi",
+        start.restart,
+    ]
+
+
+def _until(done: str, seconds: int) -> tuple[str, ...]:
+    return (f"for second in $(seq {seconds}); do", f"  {done}", "  sleep 1", "done")

@@ -33,6 +33,11 @@ def script(*lines: str) -> StringCommand:
     return StringCommand("\n".join(["set -eu", *lines]))
 
 
+def told_script(*lines: str) -> ToldCommand:
+    """Return shell lines as ``script`` does, for what may take long: it is shown while it runs."""
+    return ToldCommand("\n".join(["set -eu", *lines]))
+
+
 def write_file(path: str, content: str, mode: str = "644", owner: int = 0) -> StringCommand:
     """Return a command that writes a file whole or not at all.
 
@@ -58,3 +63,15 @@ def ensure_files(files: Sequence[ReleaseFile]) -> Commands:
         host.noop("every file is as wanted")
     for file in different:
         yield write_file(file.path, file.content, file.mode, file.owner)
+
+
+@operation()
+def remove_file(path: str) -> Commands:
+    """Remove a file of ours that is no longer wanted.
+
+    + path: the file
+    """
+    if path not in host.get_fact(facts.FileStates, paths=[path]):
+        host.noop(f"{path}: not there")
+        return
+    yield f"rm -f {shlex.quote(path)}"

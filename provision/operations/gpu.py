@@ -5,7 +5,11 @@ from pyinfra.api import operation
 
 from provision import facts
 from provision._release import COMPOSE_FILE, CONTAINER, HOME
-from provision.operations.docker import start_daemon_plainly, start_daemon_with_systemd
+from provision.operations.docker import (
+    STOP_PLAINLY,
+    start_daemon_plainly,
+    start_daemon_with_systemd,
+)
 from provision.operations.files import Commands, script
 
 
@@ -25,7 +29,7 @@ def adopt_nvidia_hook(*, systemd: bool) -> Commands:
         yield "systemctl restart docker.service"
         yield start_daemon_with_systemd()
     else:
-        yield "start-stop-daemon --stop --retry 30 --oknodo --pidfile /run/docker.pid"
+        yield script(STOP_PLAINLY)
         yield start_daemon_plainly()
 
 

@@ -8,10 +8,10 @@ from pyinfra import host
 from pyinfra.api import FileUploadCommand, operation
 
 from provision import facts
+from provision._apt import install_lines
 from provision._image import Variant, pack_context
 from provision._release import HOME
 from provision.operations.files import Commands, script
-from provision.operations.packages import APT_GET
 
 
 @operation()
@@ -39,8 +39,9 @@ def import_base_image(
         else ":"
     )
     yield script(
-        f"command -v debootstrap >/dev/null || {{ {APT_GET} update -q; "
-        f"{APT_GET} install -q -y --no-install-recommends debootstrap; }}",
+        "if ! command -v debootstrap >/dev/null; then",
+        *install_lines(("debootstrap",)),
+        "fi",
         f"mkdir -p {HOME}",
         f"root=$(mktemp -d {HOME}/base.XXXXXX)",
         "trap 'rm -rf $root' EXIT",

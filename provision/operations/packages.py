@@ -1,6 +1,7 @@
 """Packages, and the keys that sign them."""
 
 import posixpath
+import re
 import shlex
 from collections.abc import Sequence
 
@@ -9,9 +10,18 @@ from pyinfra.api import operation
 from pyinfra.facts.deb import DebPackages
 
 from provision import facts
-from provision.operations.files import Commands, script
-
-APT_GET = "DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300"
+from provision._apt import (
+    APT_GET,
+    DPKG_OPTIONS,
+    PATIENTLY,
+    SET_ASIDE,
+    UPDATE,
+    comment_out,
+    install_known_lines,
+    install_lines,
+)
+from provision._docker import version_pattern
+from provision.operations.files import Commands, script, told_script
 
 
 @operation()
@@ -25,8 +35,7 @@ def ensure_packages(packages: Sequence[str]) -> Commands:
     if not missing:
         host.noop(f"{', '.join(packages)}: installed")
         return
-    yield f"{APT_GET} update -q"
-    yield f"{APT_GET} install -q -y --no-install-recommends {' '.join(missing)}"
+    yield told_script(*install_lines(missing))
 
 
 @operation()
@@ -40,32 +49,114 @@ def ensure_package_versions(packages: Sequence[str], version: str) -> Commands:
     if all(version in installed.get(package, ()) for package in packages):
         host.noop(f"{', '.join(packages)}: {version}")
         return
-    wanted = " ".join(f"{package}={version}" for package in packages)
-    yield f"{APT_GET} update -q"
-    yield script(
-        f"{APT_GET} install -q -y --no-install-recommends --allow-downgrades {wanted} || {{ "
-        f"echo 'These versions of {packages[0]} can be had:' >&2; "
-        f"apt-cache madison {packages[0]} | awk '{{print \"  \" $3, $6}}' >&2; exit 1; }}"
+    wanted = [f"{package}={version}" for package in packages]
+    yield told_script(
+        "(",
+        *install_lines(wanted, " --allow-downgrades"),
+        f") || {{ echo 'These versions of {packages[0]} can be had:' >&2; "
+        f"apt-cache madison {packages[0]} | awk '{{print \"  \" $3, $6}}' >&2; exit 1; }}",
+    )
+
+
+@operation()
+def ensure_engine_version(packages: Sequence[str], version: str, foreign_release: str) -> Commands:
+    """Install one version of Docker's engine, newer or older than what is there.
+
+    + packages: names of the packages that have it, of which a distribution may lack the later ones
+    + version: such as ``29.1.3``
+    + foreign_release: release that apt may not take it from, or an empty text
+    """
+    installed = host.get_fact(DebPackages)
+    pattern = version_pattern(version)
+    found = [name for package in packages for name in installed.get(package, ())]
+    if found and all(re.match(pattern, name) for name in found):
+        host.noop(f"Docker {version}: installed")
+        return
+    yield told_script(
+        *UPDATE,
+        "wanted=",
+        f"for package in {' '.join(packages)}; do",
+        f"  whole=$(apt-cache madison $package 2>/dev/null | awk '$3 ~ /{pattern}/ && "
+        f"$6 !~ /^{foreign_release}\\// {{print $3; exit}}')",
+        '  [ -z "$whole" ] || wanted="$wanted $package=$whole"',
+        "done",
+        'if [ -z "$wanted" ]; then',
+        f"  echo 'docker_version={version} is not where Docker comes from; versions that are:' >&2",
+        f"  apt-cache madison {packages[0]} "
+        f"| awk '$6 !~ /^{foreign_release}\\// {{print \"  \" $3}}' >&2",
+        "  exit 1",
+        "fi",
+        *install_known_lines("$wanted", " --allow-downgrades"),
+    )
+
+
+@operation()
+def mend_packages() -> Commands:
+    """Finish what an interrupted installation has left half done, without which apt does nothing.
+
+    + nothing is removed for it; where that would be needed, dpkg's words are told
+    """
+    half = host.get_fact(facts.HalfInstalled)
+    if not list(half):
+        host.noop("no package is half installed")
+        return
+    yield told_script(
+        *PATIENTLY,
+        f"patiently env DEBIAN_FRONTEND=noninteractive dpkg {DPKG_OPTIONS} --configure -a "
+        "|| words=$(cat $said)",
+        f"if ! patiently env {APT_GET} --fix-broken install -q -y --no-remove || "
+        f"! patiently env DEBIAN_FRONTEND=noninteractive dpkg {DPKG_OPTIONS} --configure -a; then",
+        "  printf '%s\\n' \"${words-}\" >&2",
+        "  cat $said >&2",
+        "  echo 'The packages that are half installed cannot be finished. Mend what dpkg says "
+        "above, or remove them: dpkg --audit lists them. Then deploy again.' >&2",
+        "  exit 1",
+        "fi",
+        "cat $said",
+        "rm -f $said",
+    )
+
+
+@operation()
+def remove_packages(packages: Sequence[str]) -> Commands:
+    """Remove packages that cannot be beside those that come; their configuration stays.
+
+    + packages: names of packages that the survey has found to be in nobody's use
+    """
+    installed = host.get_fact(DebPackages)
+    there = [package for package in packages if package in installed]
+    if not there:
+        host.noop("nothing stands in the way of Docker's packages")
+        return
+    yield told_script(
+        *PATIENTLY,
+        f"patiently env {APT_GET} remove -q -y {' '.join(there)} || {{ cat $said >&2; exit 1; }}",
+        "cat $said",
+        "rm -f $said",
     )
 
 
 @operation()
 def disable_other_sources(address: str, keep: str) -> Commands:
-    """Set source files aside that name a repository which another file of ours names.
+    """Take other entries of a repository out of force, which one file of ours names.
 
-    Apt stops at two files that sign one repository with two keys. A file in ``sources.list.d`` is
-    renamed, to a name that apt passes over; a line elsewhere is left to its owner.
+    Apt reads nothing at all while two entries sign one repository with two keys. The entries are
+    commented out, and each file is kept beside as it was.
 
     + address: part of the repository's address
     + keep: the file that stays
     """
     named = host.get_fact(facts.AptSourceFiles, address=address)
-    others = [path for path in named if "/sources.list.d/" in path and path != keep]
+    others = [path for path in named if path != keep]
     if not others:
         host.noop(f"{address}: no other file names it")
         return
     for path in others:
-        yield f"mv -f {shlex.quote(path)} {shlex.quote(f'{path}.disabled')}"
+        place, backup = shlex.quote(path), shlex.quote(f"{path}{SET_ASIDE}")
+        yield script(
+            f"[ -e {backup} ] || cp -p {place} {backup}",
+            comment_out(address, place, paragraphs=path.endswith(".sources")),
+        )
 
 
 @operation()

@@ -22,7 +22,8 @@ __all__ = ["LARGEST_BODY", "BodyLimit", "CurlType", "GuidesUrl", "RequestLog", "
 
 LARGEST_BODY = 1024 * 1024  # bytes
 OPEN_PATHS = ("/", "/health", "/livez", "/readyz")
-OPEN_FOLDER = "/audio/"  # its names cannot be guessed
+# The names of kept audio cannot be guessed; the page's files are the same for everyone.
+OPEN_FOLDERS = ("/audio/", "/web/")
 GUIDES_URL = "/api/v1/generate"
 BELOW_GUIDES_URL = (
     "/audio/",
@@ -113,7 +114,7 @@ class ServerKey:
 
 
 def _is_open(path: str) -> bool:
-    return path in OPEN_PATHS or path.startswith(OPEN_FOLDER)
+    return path in OPEN_PATHS or path.startswith(OPEN_FOLDERS)
 
 
 def _keys(scope: Scope) -> list[bytes]:

@@ -23,7 +23,7 @@ from service.metrics import CONTENT_TYPE, Metrics
 from service.settings import ServiceSettings
 from service.voices import Personas
 
-__all__ = ["Health", "routes"]
+__all__ = ["STANDINGS", "Badge", "Health", "routes"]
 
 
 class Badge(BaseModel):

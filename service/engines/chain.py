@@ -110,7 +110,7 @@ class Chain:
         *,
         deadline_seconds: float,
         stall_seconds: float,
-        queue_limit: int = 32,
+        queue_limit: int = 64,
         metrics: Metrics | None = None,
     ) -> None:
         self.rungs = tuple(rungs)

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from provision._daemon import OUR_DAEMON
 from provision._disk import DOCKER_ROOT
 from provision._distribution import DISTRIBUTIONS, Distribution
 from provision._docker import DOCKER_PACKAGES
@@ -30,6 +31,8 @@ from provision._toolkit import (
     toolkit_sources,
 )
 from provision._voices import Voices
+from provision.host_docker import OWN_ENGINE_FILE, OWN_ENGINE_NOTE
+from provision.host_docker import PREFERENCES_FILE as ENGINE_PREFERENCES_FILE
 from provision.settings import DeploySettings
 from tests.provision import gpus
 
@@ -73,6 +76,13 @@ class FakeHost:
     hook: tuple[str, ...] = ()
     toolkits: tuple[str, ...] = (f"version {TOOLKIT_VERSION}",)
     toolkit_files: tuple[str, ...] = ()
+    own_engine: tuple[str, ...] = ()
+    half_installed: tuple[str, ...] = ()
+    occupants: tuple[str, ...] = ()
+    docker_entries: tuple[str, ...] = ()
+    apt_fault: tuple[str, ...] = ()
+    swarm: str = ""
+    known_versions: tuple[str, ...] = ()
     daemon: str = ""
     key: str = ""
     inside: tuple[str, ...] = ()
@@ -106,6 +116,14 @@ class FakeHost:
             "--query-gpu": list(self.nvidia),
             "nvidia-container-runtime-hook": list(self.hook),
             "$place/list": list(self.toolkits),
+            "2>&1 >/dev/null | grep ^E:": list(self.apt_fault),
+            f"for path in {OWN_ENGINE_FILE}": list(self.own_engine),
+            f"for path in {ENGINE_PREFERENCES_FILE}": list(self.own_engine),
+            "db:Status-Abbrev": list(self.half_installed),
+            "containerd-shim": list(self.occupants),
+            "grep -ls": list(self.docker_entries),
+            "LocalNodeState": self.swarm,
+            "apt-cache madison": list(self.known_versions),
             "cat /etc/docker/daemon.json": self.daemon.splitlines(),
             "--show-keys": self.key,
             "State.Running": list(self.inside),
@@ -167,6 +185,8 @@ def settled(
         distribution=distribution,
         engine=COMPLETE_ENGINE,
         packages=packages[source],
+        own_engine=(f"{ReleaseFile(OWN_ENGINE_FILE, OWN_ENGINE_NOTE).state} {OWN_ENGINE_FILE}",),
+        daemon=json.dumps(OUR_DAEMON),
         images=(image,),
         files=tuple(f"{state} {path}" for path, state in release.wanted.items()),
         personas=(voices.digest,) if voices else (),
@@ -202,7 +222,7 @@ def with_gpu(host: FakeHost) -> FakeHost:
         toolkit_files=tuple(
             f"{ReleaseFile(path, text).state} {path}" for path, text in files.items()
         ),
-        daemon=json.dumps(NVIDIA_RUNTIME),
+        daemon=json.dumps({**OUR_DAEMON, **NVIDIA_RUNTIME}),
         key=TOOLKIT_KEY,
         proof=gpus.PROOF,
     )
