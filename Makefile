@@ -15,12 +15,12 @@ PINS := constraints.txt service/constraints.txt service/csm/constraints.txt
 PIP_INSTALL := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check \
 	$(addprefix --constraint ,$(PINS))
 
-.PHONY: deploy test check lint types unit browser integration picture soak constraints clean
+.PHONY: deploy test check lint types unit full-width browser integration picture soak constraints clean
 
 deploy: $(VENV)/.deploy
 	@$(VENV)/bin/pyinfra -y $(INVENTORY) deploy.py $(ARGS)
 
-test: check browser integration
+test: check full-width browser integration
 
 # Side by side: neither keeps two cores busy.
 check: lint
@@ -32,9 +32,17 @@ lint: $(VENV)/.test
 types: $(VENV)/.test
 	@tests/timed types $(VENV)/bin/mypy --no-error-summary
 
+# Apart: pyinfra looks through all loaded modules at each operation, and torch brings thousands.
+UNIT_TESTS := $(VENV)/bin/pytest -q -m 'not browser and not full_width and not integration' \
+	-n 2 --dist loadfile --no-loadscope-reorder
+
 unit: $(VENV)/.test
 	@tests/prerequisites espeak-ng
-	@tests/timed 'unit tests' $(VENV)/bin/pytest -q -m 'not browser and not integration' -n 2 --dist loadfile --no-loadscope-reorder
+	@tests/timed 'unit tests of the deploy' $(UNIT_TESTS) tests/provision
+	@tests/timed 'unit tests' $(UNIT_TESTS) --ignore tests/provision
+
+full-width: $(VENV)/.test
+	@tests/timed 'exactness at full width' $(VENV)/bin/pytest -q -m full_width -n 2 tests/csm
 
 browser: $(VENV)/.test
 	@tests/prerequisites espeak-ng browser

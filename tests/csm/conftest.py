@@ -64,7 +64,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     return open_pair(folder)
 
 
-@pytest.fixture(params=["tiny", "wide"])
+@pytest.fixture(params=["tiny", pytest.param("wide", marks=pytest.mark.full_width)])
 def pair(request: pytest.FixtureRequest) -> Pair:
     found: Pair = request.getfixturevalue(request.param)
     return found

@@ -32,7 +32,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     return _pair(REAL, tmp_path_factory.mktemp("real-mimi"))
 
 
-@pytest.fixture(params=["tiny", "real"])
+@pytest.fixture(params=["tiny", pytest.param("real", marks=pytest.mark.full_width)])
 def pair(request: pytest.FixtureRequest) -> Pair:
     found: Pair = request.getfixturevalue(request.param)
     return found
