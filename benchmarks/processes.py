@@ -25,7 +25,9 @@ def service(
     + wait: until its health is good
     + environment: its settings
     """
-    with _process("service", SESAME_MODEL="", SESAME_PORT=str(port), **environment) as running:
+    with _process(
+        "service", SESAME_MODEL="", SESAME_CACHE_BYTES="0", SESAME_PORT=str(port), **environment
+    ) as running:
         if wait:
             _wait_for(f"http://{HOST}:{port}/health")
         yield running

@@ -20,6 +20,8 @@ from service.api.spoken import Speaker
 from service.api.visitors import Visitors, our_names
 from service.engines.chain import Chain
 from service.engines.engine import Engine
+from service.engines.observed import ObservedChain
+from service.engines.remembered import Remembered
 from service.metrics import Metrics
 from service.settings import ServiceSettings
 from service.voices import load_personas
@@ -45,6 +47,7 @@ def create_app(settings: ServiceSettings, engines: Sequence[Engine] | None = Non
         queue_limit=settings.queue_limit,
         metrics=metrics,
     )
+    metrics.watch(ObservedChain(chain))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
@@ -74,12 +77,13 @@ def create_app(settings: ServiceSettings, engines: Sequence[Engine] | None = Non
         rungs.routes(chain, personas, metrics, settings),
         dependencies=_documented_keys(settings),
     )
-    speaker = Speaker(chain, personas, settings.enabled, instance, settings.public_url)
+    remembered = Remembered(chain, settings.cache_bytes, metrics)
+    speaker = Speaker(chain, remembered, personas, settings.enabled, instance, settings.public_url)
     for dialect in (sesame, openai, elevenlabs):
         app.include_router(dialect.routes(speaker), dependencies=_documented_keys(settings))
     app.include_router(shaping.routes(), dependencies=_documented_keys(settings))
     # Outside the app, so that the answer to a defect has an id and a log line too.
-    return GuidesUrl(RequestLog(SecurityHeaders(app)))
+    return GuidesUrl(RequestLog(SecurityHeaders(app), metrics))
 
 
 def _say_who_may_receive_text(chain: Chain, settings: ServiceSettings) -> None:

@@ -181,6 +181,10 @@ class ServiceSettings(BaseSettings):
     """How many requests may wait for the voice that is asked first; more are answered 429. 0: none
     waits."""
 
+    cache_bytes: Annotated[int, Field(ge=0, le=2**30)] = 16 * 2**20
+    """Bytes of audio that are remembered, so that a short text asked for again is not spoken again.
+    0: none."""
+
     deadline_seconds: Seconds = 8.0
     """Seconds from a request to the first verified audio, over all rungs: above 0, at most 600."""
 

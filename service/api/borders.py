@@ -8,6 +8,9 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Mapping
+from contextlib import nullcontext
+from http import HTTPStatus
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -17,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.refusals import refusal
 from service.errors import BodyTooLargeError, ServerKeyError
 from service.logs import fields, request_id
+from service.metrics import Metrics
 
 __all__ = ["LARGEST_BODY", "BodyLimit", "CurlType", "GuidesUrl", "RequestLog", "ServerKey", "note"]
 
@@ -34,6 +38,16 @@ BELOW_GUIDES_URL = (
     "/tts",
     "/voices",
 )
+DIALECTS = {
+    "/api/v1/generate": "sesame",
+    "/generate": "sesame",
+    "/tts": "sesame",
+    "/v1/audio/speech": "openai",
+}
+ELEVENLABS = "/v1/text-to-speech/"
+OUTCOMES = {200: "ok", 429: "queue_full", 499: "left"}
+"""What became of a request to speak, where that is no plain refusal and no failure."""
+
 # Asked every few seconds by whoever watches; only bad news is worth a line.
 QUIET_PATHS = ("/health", "/livez", "/readyz")
 FORM = "application/x-www-form-urlencoded"
@@ -48,10 +62,14 @@ def note(scope: Scope, **values: object) -> None:
 
 
 class RequestLog:
-    """Give each request an id, put it on the answer, and write one line when it is over."""
+    """Give each request an id, put it on the answer; write one line and count it when it is over.
 
-    def __init__(self, app: ASGIApp) -> None:
+    + metrics: where requests to speak are counted
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on with an id, and log how it ended."""
@@ -73,9 +91,13 @@ class RequestLog:
             await send(message)
 
         started = time.perf_counter()
+        dialect = _dialect(scope)
         try:
-            await self._app(scope, receive, send_with_id)
+            with self._metrics.answering(dialect) if dialect else nullcontext():
+                await self._app(scope, receive, send_with_id)
         finally:
+            if dialect:
+                self._metrics.answered(dialect, _outcome(status, noted), noted)
             if status != 200 or scope["path"] not in QUIET_PATHS:
                 line = {
                     "method": scope["method"],
@@ -85,6 +107,22 @@ class RequestLog:
                     "ms": (time.perf_counter() - started) * 1000,
                 }
                 logger.info(fields(line))
+
+
+def _dialect(scope: Scope) -> str | None:
+    """Name the dialect in which something is to be spoken; None: nothing is."""
+    if scope["method"] != "POST":
+        return None
+    path = scope["path"]
+    return "elevenlabs" if path.startswith(ELEVENLABS) else DIALECTS.get(path)
+
+
+def _outcome(status: int, noted: Mapping[str, Any]) -> str:
+    status = noted.get("status", status)
+    if "cut_off" in noted:
+        return "cut_off"
+    is_refused = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
+    return OUTCOMES.get(status, "refused" if is_refused else "failed")
 
 
 class ServerKey:

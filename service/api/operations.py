@@ -197,8 +197,7 @@ def routes(
         if names_json(request.headers.get("accept")):
             usage = Usage(memoryUsageMB=_memory_mb(), uptime_seconds=_since(started))
             return Response(usage.model_dump_json(), media_type=JSON)
-        states = ((name, breaker.state) for name, breaker in chain.breakers.items())
-        return Response(metrics.exposition(states), media_type=CONTENT_TYPE)
+        return Response(metrics.exposition(), media_type=CONTENT_TYPE)
 
     return router
 

@@ -231,6 +231,7 @@ class _Forms:
             voice=self.speaker.personas.resolve(asked.voice).name,
             engine=recording.speech.engine,
             model=self.speaker.model_of(recording.speech),
+            cached=recording.speech.age_seconds is not None,
         )
         headers = self.speaker.headers(recording.speech, asked.utterance)
         return in_pieces(answer.model_dump_json().encode(), headers, JSON)

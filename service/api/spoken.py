@@ -20,8 +20,9 @@ from service.api.streaming import LARGEST_PIECE, Beginning, StreamedAnswer
 from service.audio import SAMPLE_RATE, Converter, Samples
 from service.encoding import FORMATS, FormatName, encoder
 from service.engines.chain import Chain, Speech
-from service.engines.engine import SpeechRequest
+from service.engines.engine import Memory, SpeechRequest
 from service.engines.instance import HEADER, came_through
+from service.engines.remembered import Remembered
 from service.errors import AudioTooLongError, FieldError, VoiceOfflineError
 from service.text import segments
 from service.voices import DEFAULT_PERSONA, Personas
@@ -87,23 +88,27 @@ class Recording:
     """A finished answer and how it came about.
 
     + seconds: of audio
+    + work_seconds: from the moment its engine took it up; None: it was remembered
     """
 
     speech: Speech
     content: bytes
     seconds: float
+    work_seconds: float | None
 
 
 @dataclass(frozen=True)
 class Speaker:
     """What every dialect speaks through.
 
+    + voice: the chain, or what it said lately
     + enabled: whether the voice may speak at all
     + instance: our own name, by which a request that comes back to us is known
     + public_url: where others reach us; None: as each request names us
     """
 
     chain: Chain
+    voice: Remembered
     personas: Personas
     enabled: bool
     instance: str
@@ -119,9 +124,11 @@ class Speaker:
     async def record(self, request: Request, said: Utterance, form: AudioForm) -> Recording:
         """Speak to the end, as long as somebody waits for it."""
         wanted = await self._wanted(request, said, form, whole=True)
-        recording = await while_present(request.receive, _record(self.chain, wanted, form))
+        recording = await while_present(request.receive, _record(self.voice, wanted, form))
         _note_speech(request.scope, recording.speech)
         note(request.scope, audio_s=recording.seconds)
+        if recording.work_seconds is not None and recording.seconds:
+            note(request.scope, real_time_factor=recording.work_seconds / recording.seconds)
         return recording
 
     async def streamed(
@@ -159,6 +166,10 @@ class Speaker:
             "X-Speech-Attempts": speech.attempts,
             "Server-Timing": ", ".join(f"{name};dur={s * 1000:.1f}" for name, s in timing.items()),
         }
+        if speech.age_seconds is not None:
+            # RFC 9111, 5.1, and RFC 9211.
+            headers["Age"] = f"{speech.age_seconds:.0f}"
+            headers["Cache-Status"] = "sesame; hit"
         if speech.substitution is not None:
             headers["X-Speech-Substitution"] = f"{voice}={speech.substitution}"
         return headers
@@ -195,6 +206,7 @@ class Speaker:
             longest_seconds=None if said.longest_ms is None else said.longest_ms / 1000,
             context=context,
             whole=whole,
+            memory=_memory(request),
             via=via,
         )
 
@@ -207,20 +219,34 @@ class Speaker:
         scope: Scope,
         wrap: Wrap | None,
     ) -> AsyncGenerator[Beginning]:
-        async with self.chain.speak(wanted) as speech:
+        async with self.voice.speak(wanted) as speech:
             _note_speech(scope, speech)
             pieces = _encoded(speech, form, scope)
             yield Beginning(self.headers(speech, said), wrap(pieces) if wrap else pieces)
 
 
-async def _record(chain: Chain, wanted: SpeechRequest, form: AudioForm) -> Recording:
+def _memory(request: Request) -> Memory:
+    """Read Cache-Control (RFC 9111, 5.2.1), and the Pragma of older clients."""
+    told = request.headers.getlist("cache-control") + request.headers.getlist("pragma")
+    words = {word.strip().lower() for line in told for word in line.split(",")}
+    if "no-store" in words:
+        return "none"
+    return "renew" if words & {"no-cache", "max-age=0"} else "use"
+
+
+async def _record(voice: Remembered, wanted: SpeechRequest, form: AudioForm) -> Recording:
     encoding = encoder(form.name, form.sample_rate, streamed=False, bit_rate=form.bit_rate)
     size = 0  # samples
-    async with chain.speak(wanted) as speech, aclosing(_converted(speech, form)) as blocks:
+    started = time.perf_counter()
+    async with voice.speak(wanted) as speech, aclosing(_converted(speech, form)) as blocks:
         async for block in blocks:
             size += block.size
             encoding.encode(block)
-    return Recording(speech, encoding.finish(), size / form.sample_rate)
+    content = encoding.finish()
+    work = time.perf_counter() - started - speech.queue_seconds
+    return Recording(
+        speech, content, size / form.sample_rate, work if speech.age_seconds is None else None
+    )
 
 
 def in_pieces(content: bytes, headers: Mapping[str, str], media_type: str) -> Response:
@@ -283,3 +309,5 @@ def _note_speech(scope: Scope, speech: Speech) -> None:
         queue_ms=speech.queue_seconds * 1000,
         first_audio_ms=speech.first_audio_seconds * 1000,
     )
+    if speech.age_seconds is not None:
+        note(scope, cached=True)

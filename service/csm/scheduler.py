@@ -107,6 +107,9 @@ class Scheduler:
         self._tickets = iter(range(2**63))
         self.frame_seconds = 0.0
         """What a step took lately: a moving average."""
+        self.steps = 0
+        self.frames = 0
+        """How many were spoken, in that many steps."""
 
     @property
     def busy(self) -> int:
@@ -160,6 +163,8 @@ class Scheduler:
         candidates = candidates_for(max(seat.utterance.sampling.top_k for seat in self._seats))
         frames = self._step(len(self._seats), reach, candidates).to("cpu", copy=True)
         taken = time.perf_counter() - started
+        self.steps += 1
+        self.frames += len(self._seats)
         self.frame_seconds += (taken - self.frame_seconds) / (8 if self.frame_seconds else 1)
         events: list[Event] = []
         # From the last slot down: a slot that falls free takes the last one, which has been seen.

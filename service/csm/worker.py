@@ -75,7 +75,7 @@ class Worker:
     """
 
     def __init__(self, scheduler: Scheduler) -> None:
-        self._scheduler = scheduler
+        self.scheduler = scheduler
         self._inbox: queue.SimpleQueue[_Order | _Cancel | _Task[Any] | type[_Stop]] = (
             queue.SimpleQueue()
         )
@@ -127,7 +127,7 @@ class Worker:
     @property
     def busy(self) -> int:
         """How many utterances are being spoken."""
-        return self._scheduler.busy
+        return self.scheduler.busy
 
     @property
     def waiting(self) -> int:
@@ -137,7 +137,7 @@ class Worker:
     @property
     def still_seconds(self) -> float:
         """For how long no frame has come although one was due; 0 while there is nothing to do."""
-        due = self._scheduler.busy or self._waiting or not self._inbox.empty()
+        due = self.scheduler.busy or self._waiting or not self._inbox.empty()
         return time.monotonic() - self._moved if due else 0.0
 
     def _run(self) -> None:
@@ -177,17 +177,17 @@ class Worker:
 
     def _admit(self) -> None:
         """Let one waiting utterance in: the prompts of several would hold up all who speak."""
-        if not self._waiting or not self._scheduler.free:
+        if not self._waiting or not self.scheduler.free:
             return
         order = self._waiting.popleft()
         try:
-            self._speaking[self._scheduler.admit(order.utterance)] = order
+            self._speaking[self.scheduler.admit(order.utterance)] = order
         except (GenerationError, PromptError, *OUT_OF_MEMORY) as error:
             order.listener(Failed(-1, _as_generation_error(error)))
 
     def _step(self) -> None:
         try:
-            events = self._scheduler.step()
+            events = self.scheduler.step()
         except OUT_OF_MEMORY as error:
             # The frame was not taken and can be asked for again, with one utterance less.
             self._fail_latest(error)
@@ -202,7 +202,7 @@ class Worker:
     def _fail_latest(self, error: BaseException) -> None:
         ticket = max(self._speaking)
         order = self._speaking.pop(ticket)
-        self._scheduler.cancel(ticket)
+        self.scheduler.cancel(ticket)
         order.listener(Failed(ticket, _as_generation_error(error)))
 
     def _forget(self, number: int) -> None:
@@ -210,8 +210,8 @@ class Worker:
         for ticket, order in list(self._speaking.items()):
             if order.number == number:
                 del self._speaking[ticket]
-                self._scheduler.cancel(ticket)
-                logger.info("a listener left; slots busy: %d", self._scheduler.busy)
+                self.scheduler.cancel(ticket)
+                logger.info("a listener left; slots busy: %d", self.scheduler.busy)
 
     def _dismiss(self) -> None:
         """Tell everybody who still waits that nothing more will come."""

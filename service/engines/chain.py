@@ -47,6 +47,7 @@ class Speech:
     + queue_seconds: from the request to the moment this rung took it up
     + first_audio_seconds: from the request to the first verified block
     + blocks: all blocks, the first included, each verified; raises SpeechCutOffError
+    + age_seconds: since it was spoken; None: it is spoken now
     """
 
     engine: str
@@ -55,6 +56,7 @@ class Speech:
     queue_seconds: float
     first_audio_seconds: float
     blocks: AsyncGenerator[Samples]
+    age_seconds: float | None = None
 
 
 @dataclass
@@ -119,7 +121,7 @@ class Chain:
         self._stall_seconds = stall_seconds
         self._metrics = metrics or Metrics()
         self.permits = {rung.name: Permits(rung.permits) for rung in rungs}
-        self._queue_limit = queue_limit
+        self.queue_limit = queue_limit
         self._retries = RetryBudget()
         self._recovery = Recovery(self.rungs, self.breakers)
         self._levels = Levels(self._first_able)
@@ -195,7 +197,7 @@ class Chain:
         if rung is None:
             return
         permits = self.permits[rung.name]
-        if permits.taken >= permits.count and permits.waiting >= self._queue_limit:
+        if permits.taken >= permits.count and permits.waiting >= self.queue_limit:
             raise QueueFullError(
                 f"{rung.name} speaks {permits.taken} answers, and {permits.waiting} wait",
                 "send the request again after Retry-After, or raise SESAME_QUEUE_LIMIT",

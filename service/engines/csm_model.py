@@ -47,7 +47,7 @@ from service.csm import (
     load,
     prompt_rows,
 )
-from service.engines.engine import ContextTurn, ModelReport
+from service.engines.engine import Batch, ContextTurn, ModelReport
 from service.engines.snapshot import Snapshot
 from service.errors import EngineError
 from service.text.sentences import LONGEST_PIECE
@@ -222,16 +222,28 @@ def load_model(
     except BaseException:
         worker.stop()
         raise
+    seconds = time.monotonic() - started
     logger.info(
         "csm is ready after %.1f s: %s, %s, %d streams in %d MiB of caches, real-time factor %.2f",
-        time.monotonic() - started,
+        seconds,
         made.report.device,
         form,
         streams,
         (state.cache.keys.nbytes + state.cache.values.nbytes) // MEBIBYTE,
         factor,
     )
-    return replace(made, report=replace(made.report, real_time_factor=factor))
+    report = replace(
+        made.report,
+        real_time_factor=factor,
+        load_seconds=seconds,
+        batch=lambda: _batch(worker.scheduler),
+    )
+    return replace(made, report=report)
+
+
+def _batch(scheduler: Scheduler) -> Batch:
+    # From another thread than the model's: each is one number, and none is acted upon.
+    return Batch(scheduler.slots, scheduler.busy, scheduler.steps, scheduler.frames)
 
 
 def _warm_up(model: CsmModel, voice: Voice) -> float:

@@ -1,6 +1,6 @@
 """What a rung is: the one interface between the chain and whatever speaks."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
@@ -10,10 +10,12 @@ from service.text import Segment
 from service.voices import Persona
 
 __all__ = [
+    "Batch",
     "ContextTurn",
     "Engine",
     "EngineState",
     "Finding",
+    "Memory",
     "ModelReport",
     "Quota",
     "Remark",
@@ -44,6 +46,10 @@ class Remark:
     substitution: str | None = None
 
 
+Memory = Literal["use", "renew", "none"]
+"""What was said lately may answer, or is said anew; "none": and is not remembered either."""
+
+
 @dataclass(frozen=True)
 class SpeechRequest:
     """What is to be said, and as whom. Tempo, rate and container are applied after the engine.
@@ -52,6 +58,7 @@ class SpeechRequest:
     + longest_seconds: of audio; what would be longer ends there. None: as long as the text takes
     + context: turns before this one, oldest first
     + whole: nothing is sent before all is spoken, so an engine may try a piece again
+    + memory: whether what was said lately may answer; other services of ours are told too
     + via: the instances of this service that the request has come through, ours included
     + remark: one for each try of each rung
     """
@@ -64,8 +71,23 @@ class SpeechRequest:
     longest_seconds: float | None = None
     context: tuple[ContextTurn, ...] = ()
     whole: bool = False
+    memory: Memory = "use"
     via: tuple[str, ...] = ()
     remark: Remark = field(default_factory=Remark)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """How full a model's batch is.
+
+    + slots: pieces of text that it speaks at once at most; + filled: now
+    + steps: taken since the model was loaded; + frames: spoken in them
+    """
+
+    slots: int
+    filled: int
+    steps: int
+    frames: int
 
 
 @dataclass(frozen=True)
@@ -75,12 +97,16 @@ class ModelReport:
     + name: repository or folder, and revision
     + device: `cpu: …` or the name of the GPU
     + real_time_factor: seconds of work for a second of audio, when it was warmed up
+    + load_seconds: from the start of loading to the end of the warm-up
+    + batch: tells how full the batch is, where the engine has one
     """
 
     name: str
     device: str
     precision: str
     real_time_factor: float
+    load_seconds: float = 0.0
+    batch: Callable[[], Batch] | None = None
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 import asyncio
 import heapq
 import itertools
-import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from time import monotonic
 
 __all__ = ["Permits"]
 
@@ -64,18 +64,18 @@ class Permits:
         + characters: of the text
         """
         await self._take(characters)
-        began = time.monotonic()
+        began = monotonic()
         try:
             yield
         finally:
-            self._kept_seconds += WEIGHT * (time.monotonic() - began - self._kept_seconds)
+            self._kept_seconds += WEIGHT * (monotonic() - began - self._kept_seconds)
             self._give_on()
 
     async def _take(self, characters: int) -> None:
         if self.taken < self.count:
             self.taken += 1
             return
-        due = time.monotonic() + characters * CHARACTER_SECONDS
+        due = monotonic() + characters * CHARACTER_SECONDS
         turn = asyncio.get_running_loop().create_future()
         waiting = _Waiting(due, next(self._numbers), turn)
         heapq.heappush(self._waiting, waiting)

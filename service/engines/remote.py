@@ -14,7 +14,7 @@ import httpx
 
 from service.audio import SAMPLE_RATE, Samples
 from service.engines import instance as instances
-from service.engines.engine import EngineState, Finding, SpeechRequest
+from service.engines.engine import EngineState, Finding, Memory, SpeechRequest
 from service.engines.incoming import Incoming, blocks_of, longest_seconds, media_type_of
 from service.engines.wire import Refusal, Server, open_client, refusal, unreached
 from service.errors import EngineError, RungError, SettingsError
@@ -35,6 +35,12 @@ LASTING = ("credentials", "payment", "wrong_address")
 
 OWN = ("csm", "remote")
 """Engines of our contract that speak with a persona's own voice, unless they say otherwise."""
+
+CACHE_CONTROL: Mapping[Memory, Mapping[str, str]] = {
+    "use": {},
+    "renew": {"Cache-Control": "no-cache"},
+    "none": {"Cache-Control": "no-store"},
+}
 
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,79}")
 """What may stand in a header of ours of what stood in one of theirs."""
@@ -183,7 +189,8 @@ class RemoteVoice:
 
     async def _stream(self, request: SpeechRequest, voice: str) -> AsyncGenerator[Samples]:
         headers = self._headers() | {
-            instances.HEADER: instances.passed_on(request.via, self._instance)
+            instances.HEADER: instances.passed_on(request.via, self._instance),
+            **CACHE_CONTROL[request.memory],
         }
         async with self._client.stream(
             "POST", self._place.speech, json=self._question(request, voice), headers=headers

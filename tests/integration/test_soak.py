@@ -53,6 +53,7 @@ async def service(port: int) -> AsyncIterator[str]:
     """Serve with four rungs, three of them at a server that fails at random."""
     elsewhere = f"http://127.0.0.1:{port}"
     settings = ServiceSettings(
+        cache_bytes=0,
         mode="online",
         url=f"{elsewhere}/api/v1/generate",
         fallback_enabled=True,

@@ -30,7 +30,7 @@ def open_hub() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def voice() -> Iterator[httpx.Client]:
     """Serve with the real basic voice, behind a real socket."""
-    with serving(create_app(ServiceSettings(model=""))) as client:
+    with serving(create_app(ServiceSettings(model="", cache_bytes=0))) as client:
         yield client
 
 

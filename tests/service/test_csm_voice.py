@@ -232,7 +232,7 @@ async def test_a_model_that_says_nothing_is_an_error(
     def mute(batch: int, _reach: int, _candidates: int) -> Tensor:
         return torch.zeros(batch, 32, dtype=torch.int64)
 
-    monkeypatch.setattr(model.worker._scheduler, "_step", mute)
+    monkeypatch.setattr(model.worker.scheduler, "_step", mute)
     with pytest.raises(EngineError, match="said nothing for 16 characters, twice"):
         await spoken(voice, asked(personas, whole=whole))
 
@@ -240,7 +240,7 @@ async def test_a_model_that_says_nothing_is_an_error(
 async def test_a_second_try_that_succeeds_is_what_is_heard(
     voice: CsmVoice, model: CsmModel, personas: Personas, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = model.worker._scheduler._step
+    real = model.worker.scheduler._step
     calls = 0
 
     def mute_at_first(batch: int, reach: int, candidates: int) -> Tensor:
@@ -249,7 +249,7 @@ async def test_a_second_try_that_succeeds_is_what_is_heard(
         codes = real(batch, reach, candidates)
         return torch.zeros_like(codes) if calls == 1 else codes
 
-    monkeypatch.setattr(model.worker._scheduler, "_step", mute_at_first)
+    monkeypatch.setattr(model.worker.scheduler, "_step", mute_at_first)
     assert (await spoken(voice, asked(personas))).size
 
 
@@ -383,7 +383,7 @@ async def test_a_model_that_hangs_or_breaks_takes_the_process_down_and_cuts_answ
         assert (await settled(voice)).name == "ready"
     assert voice._model is not None
     hanging = Hanging()
-    monkeypatch.setattr(voice._model.worker._scheduler, "_step", None if broken else hanging)
+    monkeypatch.setattr(voice._model.worker.scheduler, "_step", None if broken else hanging)
     with pytest.raises(EngineError, match="thread has ended" if broken else "no frame came"):
         async with asyncio.timeout(PATIENCE):
             await spoken(voice, asked(personas))

@@ -62,7 +62,7 @@ async def test_a_long_text_waits_for_none_that_came_its_own_length_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 0.0
-    monkeypatch.setattr("service.engines.permits.time.monotonic", lambda: now)
+    monkeypatch.setattr("service.engines.permits.monotonic", lambda: now)
     permits, went = Permits(1), []
 
     async def speak(name: str, characters: int) -> None:

@@ -289,7 +289,7 @@ async def test_a_drill_counts_what_it_spends(personas: Personas) -> None:
     metrics = Metrics()
     await drill_of(personas, Rung(name="csm"), Cloud(), metrics=metrics).run()
     counted = f'sesame_cloud_characters_total{{rung="elevenlabs"}} {len(TEXT)}.0'
-    assert counted in metrics.exposition(()).decode()
+    assert counted in metrics.exposition().decode()
 
 
 async def test_a_drill_leaves_the_chain_that_speaks_as_it_was(personas: Personas) -> None:
