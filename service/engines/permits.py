@@ -85,13 +85,16 @@ class Permits:
             if turn.done() and not turn.cancelled():
                 # It was let in, and left in the same moment.
                 self._give_on()
-            else:
+            elif waiting in self._waiting:
                 self._waiting.remove(waiting)
                 heapq.heapify(self._waiting)
             raise
 
     def _give_on(self) -> None:
-        if self._waiting:
-            heapq.heappop(self._waiting).turn.set_result(None)
-        else:
-            self.taken -= 1
+        while self._waiting:
+            turn = heapq.heappop(self._waiting).turn
+            # Who has just left may not have had its turn to say so.
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self.taken -= 1

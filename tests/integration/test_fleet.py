@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import posixpath
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ pytestmark = pytest.mark.integration
 
 Fleet = tuple[Machine, Machine]
 KEY = "integration-tests-server-key-0123456789"
+BROKEN_START = "/etc/systemd/system/docker.service.d/broken.conf"
 REQUEST = "-H 'Content-Type: application/json' -d '{\"text\": \"Hello from Maya\"}'"
 
 
@@ -113,14 +115,20 @@ def test_a_daemon_that_does_not_start_fails_alone_with_its_last_words(
 ) -> None:
     broken, sound = fleet
     broken.run("systemctl stop docker.socket docker.service")
-    broken.write("/etc/docker/daemon.json", b'{"no-such-option": true}\n')
+    broken.run(f"mkdir -p {posixpath.dirname(BROKEN_START)}")
+    broken.write(
+        BROKEN_START, b"[Service]\nExecStart=\nExecStart=/usr/sbin/dockerd --no-such-option\n"
+    )
+    broken.run("systemctl daemon-reload")
     outcome = deploy(folder, {host: {} for host in fleet})
     assert outcome.status == 1
     assert "The Docker daemon did not answer within" in outcome.said
     assert "no-such-option" in outcome.said
     assert health(sound)["status"] == "degraded"
 
-    broken.run("rm /etc/docker/daemon.json && systemctl reset-failed docker.service")
+    broken.run(
+        f"rm {BROKEN_START} && systemctl daemon-reload && systemctl reset-failed docker.service"
+    )
     again = deploy(folder, {host: {} for host in fleet})
     assert again.status == 0, again.said
     assert health(broken)["status"] == "degraded"

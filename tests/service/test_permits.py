@@ -89,7 +89,10 @@ async def test_who_leaves_the_queue_holds_nobody_up() -> None:
     assert permits.taken == 0
 
 
-async def test_a_permit_that_comes_as_its_taker_leaves_goes_on_to_the_next() -> None:
+@pytest.mark.parametrize("leaves_first", [False, True])
+async def test_a_permit_that_comes_as_its_taker_leaves_goes_on_to_the_next(
+    leaves_first: bool,
+) -> None:
     permits = Permits(1)
     went = asyncio.Event()
 
@@ -103,6 +106,8 @@ async def test_a_permit_that_comes_as_its_taker_leaves_goes_on_to_the_next() -> 
     await asyncio.sleep(0)
     staying = asyncio.create_task(speak())
     await asyncio.sleep(0)
+    if leaves_first:
+        leaving.cancel()
     await holding.__aexit__(None, None, None)
     leaving.cancel()
     await staying
