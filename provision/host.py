@@ -10,7 +10,6 @@ from pyinfra.facts.deb import DebPackages
 from pyinfra.facts.server import Arch, OsRelease
 
 from provision import _network, facts
-from provision._checkpoint import CONFIGURATION, read_model
 from provision._disk import DOCKER_ROOT, needed_for_image, needed_to_take, refuse_disks
 from provision._distribution import ARCHITECTURES, DISTRIBUTIONS, Distribution, find_distribution
 from provision._docker import (
@@ -21,16 +20,16 @@ from provision._docker import (
     refuse_engine,
 )
 from provision._handing import Seed
-from provision._hub import Unclear, judge_access
 from provision._image import LIGHT, Variant, image_tag
-from provision._model import HUB, PUBLISHED, CsmEngine, Hub, Model, read_manifest
+from provision._model import CsmEngine
 from provision._package_index import default_package_index
 from provision._plan import DockerPlan, HostPlan
-from provision._release import CONTAINER, CONTAINER_PORT, HOME, model_home
+from provision._release import CONTAINER, CONTAINER_PORT, HOME
 from provision._report import GIVE_A_MODEL
 from provision._voices import Voices, read_voices
 from provision.host_docker import survey_engine
 from provision.host_gpu import GpuPlan, survey_gpu
+from provision.host_model import missing_mib, survey_model
 from provision.seed import find_seed, survey_once
 from provision.settings import DeploySettings
 
@@ -206,40 +205,15 @@ class _Survey:
         gpu = survey_gpu(self.settings, distribution, architecture)
         if isinstance(gpu, Refusal):
             self.refusals.append(gpu)
-        model = self._settle_model()
-        if isinstance(gpu, Refusal) or model is None:
+        model = survey_model(self.settings, self.seed)
+        if isinstance(model, Refusal):
+            self.refusals.append(model)
+        if isinstance(gpu, Refusal) or isinstance(model, Refusal) or model is None:
             return None
         self.gpu = gpu
         engine = CsmEngine(model, "nvidia", gpu.gpus) if gpu else CsmEngine(model, "cpu")
         self._judge_memory(resources, engine.needed_memory_mib)
         return engine
-
-    def _settle_model(self) -> Model | None:
-        """Return the model that is placed, or None where there is none to be had.
-
-        A folder that is no model, or a manifest, is a mistake and is refused. A hub that does not
-        give the model is refused only where the model is required.
-        """
-        settings = self.settings
-        if settings.source_of_model == "folder" and settings.model_folder is not None:
-            model = read_model(settings.model_folder)
-        elif self.seed:
-            return self._take_model(self.seed)
-        else:
-            manifest = settings.model_manifest or PUBLISHED
-            model = read_manifest(manifest, settings.model_mirror or HUB)
-        if isinstance(model, Refusal):
-            self.refusals.append(model)
-            return None
-        if isinstance(model.origin, Hub) and self._missing_mib(model):
-            refusal = self._judge_hub(model, model.origin)
-            if refusal and settings.model == "required":
-                self.refusals.append(refusal)
-            elif refusal:
-                host.log(f"The basic voice will speak. {refusal}")
-            if refusal:
-                return None
-        return model
 
     def _settle_seed(self) -> bool:
         """Find the host that builds for this one, if one is to; say whether the check can go on."""
@@ -247,24 +221,11 @@ class _Survey:
         if name is None or name == host.name:
             return True
         seed = find_seed(name, _survey)
-        if isinstance(seed, Refusal):
+        if not isinstance(seed, Seed):
             self.refusals.append(seed)
             return False
         self.seed = seed
         return True
-
-    def _take_model(self, seed: Seed) -> Model | None:
-        """Return the model that a seed fetches, for this host too."""
-        if seed.engine is not None:
-            return seed.engine.model
-        if self.settings.model == "required":
-            self._refuse(
-                f"model=required, and seed_host={seed.name} has no model to hand over",
-                "what is said about that host says why; mend it and deploy again",
-            )
-        else:
-            host.log(f"The basic voice will speak: {seed.name} has no model to hand over.")
-        return None
 
     def _take_or_find(
         self,
@@ -290,24 +251,6 @@ class _Survey:
         self.refusals += voices
         return None
 
-    def _judge_hub(self, model: Model, hub: Hub) -> Refusal | None:
-        """Say why a hub does not give its model to this host, as far as it can be known before."""
-        token = self.settings.model_token
-        shown = token.get_secret_value() if token else None
-        access = judge_access(hub, model.largest.path, shown)
-        if isinstance(access, Refusal):
-            return access
-        if isinstance(access, Unclear):
-            host.log(f"Whether the model can be had is not known before: {access.why}")
-        silent = host.get_fact(facts.Unreachable, urls=[hub.url_of(CONFIGURATION)])
-        why = silent.get("0", "")
-        if not why or why.startswith("403 "):
-            return None
-        return Refusal(
-            f"the model comes from {hub.endpoint}, which does not answer the host ({why})",
-            "open the way to it, give a mirror in model_mirror, or a folder in model_folder",
-        )
-
     def _candidate_variants(self, engine: CsmEngine | None) -> tuple[Variant, ...]:
         if engine is None:
             return (LIGHT,)
@@ -319,17 +262,9 @@ class _Survey:
         if self.seed and not host.get_fact(facts.Image, tag=self.seed.image):
             needed = dict(zip((DOCKER_ROOT, HOME), needed_to_take(self.seed.variant), strict=True))
         if engine is not None:
-            needed[HOME] = needed.get(HOME, 0) + self._missing_mib(engine.model)
+            needed[HOME] = needed.get(HOME, 0) + missing_mib(engine.model)
         free = host.get_fact(facts.FreeDisk, places=list(needed))
         self.refusals += refuse_disks(needed, free)
-
-    def _missing_mib(self, model: Model) -> int:
-        placed = host.get_fact(
-            facts.PlacedFiles,
-            folder=model_home(model),
-            paths=[file.path for file in model.files],
-        )
-        return model.missing_mib({path: found["sha256"] for path, found in placed.items()})
 
     def _judge_port(self) -> None:
         bind, port = self.settings.bind, self.settings.port

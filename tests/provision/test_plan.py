@@ -128,7 +128,7 @@ def test_a_model_that_is_whole_but_was_touched_is_stamped_anew_and_does_not_trav
 @pytest.fixture
 def _hub_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the deploying machine be told that it may have the model."""
-    monkeypatch.setattr("provision.host.judge_access", lambda *_asked: None)
+    monkeypatch.setattr("provision.host_model.judge_access", lambda *_asked: None)
 
 
 HUB_DATA = {"model_token": "hf_a_token_of_nobody", "torch_index": "none"}
@@ -159,7 +159,7 @@ def test_a_hub_that_does_not_answer_the_host_leaves_the_basic_voice() -> None:
 def test_a_required_model_that_cannot_be_had_is_refused_before_anything_changes(
     refusal: Refusal | None, silent: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("provision.host.judge_access", lambda *_asked: refusal)
+    monkeypatch.setattr("provision.host_model.judge_access", lambda *_asked: refusal)
     plan = run_deploy(bare(DEBIAN, hub=silent), model="required", **HUB_DATA)
     assert plan.failed
     assert plan.operations == []
@@ -168,7 +168,7 @@ def test_a_required_model_that_cannot_be_had_is_refused_before_anything_changes(
 def test_a_model_from_the_hub_that_is_in_place_asks_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delattr("provision.host.judge_access")
+    monkeypatch.delattr("provision.host_model.judge_access")
     model = read_manifest()
     assert isinstance(model, Model)
     settings = DeploySettings.read(HUB_DATA, name="host")

@@ -48,7 +48,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shelf:
 @pytest.fixture(autouse=True)
 def _hub_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     """The deploying machine asks nobody."""
-    monkeypatch.setattr("provision.host.judge_access", lambda _hub, _path, _token: None)
+    monkeypatch.setattr("provision.host_model.judge_access", lambda _hub, _path, _token: None)
 
 
 @pytest.fixture
