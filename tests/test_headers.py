@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from service.app import create_app
 from service.errors import EngineError
 from service.settings import ServiceSettings
+from service.voices import Persona
 from tests.service.rungs import Rung, tone
 from tests.service.serving import serving
 
@@ -28,14 +29,21 @@ OF_HTTP = {"connection", "content-length", "content-type", "date", "server", "tr
 """What every server says, as RFC 9110 and 9112 have it."""
 
 
+class StandIn(Rung):
+    """Speaks with another voice than the persona's."""
+
+    def substitution(self, persona: Persona) -> str | None:
+        del persona
+        return "espeak-ng:en-us"
+
+
 @pytest.fixture(scope="module")
 def answers() -> Iterator[list[httpx.Response]]:
     """One answer of every kind."""
     settings = ServiceSettings(server_key=SecretStr(KEY), cors_origins=ORIGIN, queue_limit=0)
     csm = Rung(tone(1), name="csm")
     silent = Rung(name="csm", error=EngineError("it fell silent"))
-    stand_in = Rung(tone(1))
-    stand_in.substitution = lambda _persona: "espeak-ng:en-us"  # type: ignore[method-assign]
+    stand_in = StandIn(tone(1))
     said = {"text": "Hello"}
     with (
         serving(create_app(settings, [csm])) as client,
