@@ -30,9 +30,9 @@ def health(host: Machine, port: int = 8000) -> dict[str, object]:
 
 
 def leftovers(host: Machine) -> set[str]:
-    """Return what lies in the deploy's folder beside a release."""
+    """Return what lies in the deploy's folder beside a release and the note on Docker."""
     release = {"docker-compose.sesame-offline.yml", "maya.env", "secrets", "service.env"}
-    return set(host.run("ls -A /opt/sesame-csm").split()) - release
+    return set(host.run("ls -A /opt/sesame-csm").split()) - release - {".docker"}
 
 
 def test_one_run_deploys_to_two_bare_hosts(fleet: Fleet, folder: Path) -> None:
