@@ -14,7 +14,8 @@ from starlette.types import ASGIApp
 
 from service import __version__
 from service.api import elevenlabs, openai, operations, page, refusals, rungs, sesame, shaping
-from service.api.borders import BodyLimit, CurlType, GuidesUrl, RequestLog, ServerKey
+from service.api.bodies import Bodies
+from service.api.borders import CurlType, GuidesUrl, Head, RequestLog, ServerKey
 from service.api.security import SecurityHeaders
 from service.api.spoken import Speaker
 from service.api.visitors import Visitors, our_names
@@ -114,7 +115,7 @@ def _borders(settings: ServiceSettings) -> list[Middleware]:
         )
     if settings.server_key is not None:
         borders.append(Middleware(ServerKey, key=settings.server_key.get_secret_value()))
-    return [*borders, Middleware(BodyLimit), Middleware(CurlType)]
+    return [*borders, Middleware(Bodies), Middleware(Head), Middleware(CurlType)]
 
 
 def _documented_keys(settings: ServiceSettings) -> list[Depends]:

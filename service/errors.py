@@ -7,6 +7,9 @@ SesameError
 ├── RequestError       the caller can mend it
 │   ├── NotJsonError
 │   ├── BodyTooLargeError
+│   ├── BodyTooSlowError
+│   ├── EncodingError      it is compressed
+│   ├── LengthError        it is said to end in two ways
 │   ├── ContentTypeError
 │   ├── ServerKeyError
 │   ├── HostRefusedError   it came under a name that is not ours
@@ -36,14 +39,17 @@ __all__ = [
     "AudioGoneError",
     "AudioTooLongError",
     "BodyTooLargeError",
+    "BodyTooSlowError",
     "ClientLeftError",
     "ClientStalledError",
     "ContentTypeError",
     "DeadlineError",
     "DrillRunningError",
+    "EncodingError",
     "EngineError",
     "FieldError",
     "HostRefusedError",
+    "LengthError",
     "LoopError",
     "NotJsonError",
     "OriginRefusedError",
@@ -85,6 +91,18 @@ class NotJsonError(RequestError):
 
 class BodyTooLargeError(RequestError):
     """The body is larger than the service reads."""
+
+
+class EncodingError(RequestError):
+    """The body is compressed, or encoded otherwise."""
+
+
+class LengthError(RequestError):
+    """The body is said to end in two ways."""
+
+
+class BodyTooSlowError(RequestError):
+    """The body did not come in time."""
 
 
 class ContentTypeError(RequestError):

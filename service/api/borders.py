@@ -1,4 +1,4 @@
-"""What every request passes before it is read: id and log line, server key, size, curl's type.
+"""What every request passes before it is read: id and log line, server key, method, curl's type.
 
 Plain ASGI, and it knows no route but those that stay open.
 """
@@ -14,17 +14,15 @@ from http import HTTPStatus
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.refusals import refusal
-from service.errors import BodyTooLargeError, ServerKeyError
+from service.errors import ServerKeyError
 from service.logs import fields, request_id
 from service.metrics import Metrics
 
-__all__ = ["LARGEST_BODY", "BodyLimit", "CurlType", "GuidesUrl", "RequestLog", "ServerKey", "note"]
+__all__ = ["CurlType", "GuidesUrl", "Head", "RequestLog", "ServerKey", "note"]
 
-LARGEST_BODY = 1024 * 1024  # bytes
 OPEN_PATHS = ("/", "/health", "/livez", "/readyz")
 # The names of kept audio cannot be guessed; the page's files are the same for everyone.
 OPEN_FOLDERS = ("/audio/", "/web/")
@@ -183,40 +181,17 @@ class GuidesUrl:
         await self._app(scope, receive, send)
 
 
-class BodyLimit:
-    """Refuse a body over the limit: at once when it is announced, else as soon as it is over.
-
-    Starlette has a limiter too, but it answers an announced body in plain text.
-    """
+class Head:
+    """Answer HEAD where GET is answered: monitors ask so. The server leaves the body out."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer 413."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        announced = Headers(scope=scope).get("content-length", "0")
-        if announced.isdecimal() and int(announced) > LARGEST_BODY:
-            error = BodyTooLargeError(
-                f"the body has {announced} bytes; at most {LARGEST_BODY} are read",
-                "send the text in several requests",
-            )
-            await refusal(error, scope["path"])(scope, receive, send)
-            return
-        received = 0
-
-        async def receive_within_limit() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > LARGEST_BODY:
-                # FastAPI lets its own exceptions through while it reads a body, and no other.
-                raise HTTPException(413, f"the body has over {LARGEST_BODY} bytes")
-            return message
-
-        await self._app(scope, receive_within_limit, send)
+        """Pass a request on, as a GET."""
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
+        await self._app(scope, receive, send)
 
 
 class CurlType:

@@ -91,7 +91,7 @@ def routes(speaker: Speaker) -> APIRouter:
             "description": "The audio, in the form asked for",
             "content": {form.media_type: AUDIO for form in FORMATS.values()},
         },
-        **documented(400, 401, 413, 415, 422, 429, 503, 504, 508, model=ElevenLabsError),
+        **documented(400, 401, 408, 413, 415, 422, 429, 503, 504, 508, model=ElevenLabsError),
     }
 
     @router.post(

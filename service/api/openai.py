@@ -104,7 +104,7 @@ def routes(speaker: Speaker) -> APIRouter:
                     EVENTS: {"schema": {"type": "string"}},
                 },
             },
-            **documented(400, 401, 413, 415, 422, 429, 503, 504, 508, model=OpenAIError),
+            **documented(400, 401, 408, 413, 415, 422, 429, 503, 504, 508, model=OpenAIError),
         },
         dependencies=[Depends(require_json)],
     )

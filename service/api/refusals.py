@@ -92,6 +92,9 @@ REFUSALS: dict[type[SesameError], Refusal] = {
     ),
     errors.AudioGoneError: Refusal(404, "audio_gone", "The audio is kept no longer"),
     errors.DrillRunningError: Refusal(409, "drill_running", "Another drill has not ended"),
+    errors.LengthError: Refusal(400, "length_refused", "The body is said to end in two ways"),
+    errors.BodyTooSlowError: Refusal(408, "body_too_slow", "The body did not come in time"),
+    errors.EncodingError: Refusal(415, "encoding_refused", "The body is compressed"),
     errors.BodyTooLargeError: Refusal(413, "body_too_large", "The body is over 1 MiB"),
     errors.ContentTypeError: Refusal(
         415, "content_type_refused", "The body is said not to be JSON"
@@ -243,6 +246,9 @@ async def _on_http_exception(request: Request, error: HTTPException) -> JSONResp
     path = request.url.path
     if error.status_code == HTTPStatus.BAD_REQUEST:
         return refusal(_not_json(), path)
+    if error.status_code == HTTPStatus.REQUEST_TIMEOUT:
+        slow = errors.BodyTooSlowError(error.detail, "send it faster, or in several requests")
+        return refusal(slow, path)
     if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         large = errors.BodyTooLargeError(error.detail, "send the text in several requests")
         return refusal(large, path)

@@ -9,6 +9,8 @@ import httpx
 import uvicorn
 from starlette.types import ASGIApp
 
+from service.connection import Connection
+
 TIMEOUT = 20  # seconds; far beyond what any answer takes
 
 
@@ -22,7 +24,7 @@ def listen() -> tuple[socket.socket, str]:
 def serving(app: ASGIApp, at: tuple[socket.socket, str] | None = None) -> Iterator[httpx.Client]:
     """Serve an app on a port of loopback, by default a free one, and give a client of it."""
     listener, url = at or listen()
-    config = uvicorn.Config(app, log_config=None, access_log=False, ws="none")
+    config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", http=Connection)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

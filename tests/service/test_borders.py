@@ -8,7 +8,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from service.api.borders import LARGEST_BODY
+from service.api.bodies import LARGEST_BODY
 from service.app import create_app
 from service.settings import ServiceSettings
 from tests.service.rungs import Rung, tone

@@ -203,7 +203,7 @@ def test_the_document_describes_what_is_answered(voice: httpx.Client) -> None:
         "/v1/text-to-speech/{voice_id}/stream",
     }
     generate = document["paths"]["/api/v1/generate"]["post"]
-    refusals = {"400", "401", "413", "415", "422", "429", "503", "504", "508"}
+    refusals = {"400", "401", "408", "413", "415", "422", "429", "503", "504", "508"}
     assert set(generate["responses"]) == {"200", *refusals}
     assert set(generate["responses"]["200"]["content"]) >= {"audio/wav", "audio/mpeg"}
     for status in refusals:
