@@ -11,7 +11,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,18 @@ from typing import Any
 import httpx
 import numpy as np
 
+from benchmarks.costless import Costless, babble
 from benchmarks.machine import describe
 from benchmarks.processes import HOST, free_ports, service, stand_in
 from benchmarks.table import table
-from service.audio import SAMPLE_RATE, Samples
+from service.audio import SAMPLE_RATE
 from service.engines.chain import Chain
 from service.engines.elevenlabs import ElevenLabsVoice
-from service.engines.engine import Engine, EngineState, Finding, SpeechRequest
+from service.engines.engine import Engine, SpeechRequest
 from service.engines.failures import FAILURES
 from service.engines.remote import RemoteVoice
 from service.text import segments
-from service.voices import Persona, Personas, load_personas
+from service.voices import Personas, load_personas
 
 __all__ = ["main"]
 
@@ -37,48 +38,9 @@ TEXT = "One, two, three."
 KEY = "sk_" + "0" * 48
 WARM_UP = 5
 FIRST_BYTES = 44 + SAMPLE_RATE // 25 * 2  # a header and the 40 ms of a first block
+AT_ONCE = [np.concatenate(babble(1.0))]  # a whole second is its first block
 
 Timed = Callable[[], Awaitable[float]]
-
-
-class Costless:
-    """A rung that speaks at once."""
-
-    name = "costless"
-    permits = 64
-    reserve_seconds = 0.0
-    host = None
-    state = EngineState("ready")
-
-    def __init__(self) -> None:
-        time_line = np.arange(SAMPLE_RATE) / SAMPLE_RATE
-        self._block = (0.3 * np.sin(2 * np.pi * 220 * time_line)).astype(np.float32)
-
-    def speaks_for(self, persona: Persona) -> bool:
-        """Everybody's voice."""
-        del persona
-        return True
-
-    def substitution(self, persona: Persona) -> None:
-        """Nobody stands in."""
-
-    async def probe(self) -> None:
-        """It works."""
-
-    async def look(self) -> Finding:
-        """It works."""
-        return Finding("ready", "it costs nothing")
-
-    async def start(self) -> None:
-        """Nothing to start."""
-
-    async def stop(self) -> None:
-        """Nothing to stop."""
-
-    async def speak(self, request: SpeechRequest) -> AsyncGenerator[Samples]:
-        """Yield one second."""
-        del request
-        yield self._block
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -110,13 +72,13 @@ async def measure(requests: int) -> dict[str, Any]:
         async with httpx.AsyncClient(trust_env=False) as bare:
             pairs: dict[str, tuple[Timed, Timed, float]] = {
                 "switch, connection refused": (
-                    _first_audio([refused, Costless()], personas),
-                    _first_audio([Costless()], personas),
+                    _first_audio([refused, Costless(AT_ONCE)], personas),
+                    _first_audio([Costless(AT_ONCE)], personas),
                     20.0,
                 ),
                 "switch, breaker open": (
-                    _first_audio([refused, Costless()], personas, shut=True),
-                    _first_audio([Costless()], personas),
+                    _first_audio([refused, Costless(AT_ONCE)], personas, shut=True),
+                    _first_audio([Costless(AT_ONCE)], personas),
                     1.0,
                 ),
                 "first audio, elevenlabs": (

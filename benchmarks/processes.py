@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import httpx
 
-__all__ = ["HOST", "free_ports", "service", "stand_in"]
+__all__ = ["HOST", "free_ports", "layer", "service", "stand_in"]
 
 HOST = "127.0.0.1"
 PATIENCE = 30.0  # seconds for a process to answer
@@ -20,14 +20,13 @@ PATIENCE = 30.0  # seconds for a process to answer
 def service(
     port: int, *, wait: bool = True, **environment: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run our service without a model.
+    """Run our service, without a model where none is named.
 
     + wait: until its health is good
     + environment: its settings
     """
-    with _process(
-        "service", SESAME_MODEL="", SESAME_CACHE_BYTES="0", SESAME_PORT=str(port), **environment
-    ) as running:
+    settings = {"SESAME_MODEL": "", "SESAME_CACHE_BYTES": "0", **environment}
+    with _process("service", SESAME_PORT=str(port), **settings) as running:
         if wait:
             _wait_for(f"http://{HOST}:{port}/health")
         yield running
@@ -38,6 +37,14 @@ def stand_in(name: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """Run one of `benchmarks.standins`."""
     with _process("benchmarks.standins", name, str(port)) as running:
         _wait_for(f"http://{HOST}:{port}/")
+        yield running
+
+
+@contextmanager
+def layer(name: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Run one of `benchmarks.layers`."""
+    with _process("benchmarks.layers", name, SESAME_MODEL="", SESAME_PORT=str(port)) as running:
+        _wait_for(f"http://{HOST}:{port}/livez")
         yield running
 
 

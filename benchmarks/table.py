@@ -39,9 +39,7 @@ def _csm(results: Mapping[str, Any]) -> str:
         where,
         f"`{results['command']}`",
         "",
-        _row(COLUMNS.values()),
-        _row("---" for _ in COLUMNS),
-        *(_row(_cell(result[key]) for key in COLUMNS) for result in results["results"]),
+        *_rows(COLUMNS, results["results"]),
         "",
         f"Streams in real time: {results['real_time_streams']}.",
     ]
@@ -54,14 +52,50 @@ def _csm(results: Mapping[str, Any]) -> str:
 
 
 def _chain(results: Mapping[str, Any]) -> str:
-    columns = ("figure", "added_p50_ms", "added_p99_ms", "target_ms")
+    columns = {
+        "figure": "figure",
+        "added_p50_ms": "added, p50, ms",
+        "added_p99_ms": "p99, ms",
+        "target_ms": "target, ms",
+    }
+    return "\n".join([*_where(results), "", *_rows(columns, results["results"]), ""])
+
+
+def _api(results: Mapping[str, Any]) -> str:
+    columns = {
+        "figure": "figure",
+        "ours_p50_ms": "ours, p50, ms",
+        "bare_p50_ms": "bare",
+        "added_p50_ms": "added, p50",
+        "added_p99_ms": "p99",
+        "target_ms": "target",
+    }
+    counted = {
+        "clients": "clients",
+        "ours": "answers a second, ours",
+        "bare": "bare",
+        "ratio": "ratio",
+    }
+    livez, memory = results["livez"], results["memory"]
+    alive = (
+        f"`/livez` while {livez['syntheses']} texts are spoken by {livez['engine']}: p50"
+        f" {livez['p50_ms']} ms, p99 {livez['p99_ms']} ms (target: at most {livez['target_ms']:g})."
+    )
+    resident = (
+        f"Memory: {memory['before_mib']} MiB, {memory['after_mib']} after"
+        f" {memory['requests']:,} more requests: {memory['growth_percent']:+g} %"
+        f" (target: at most {memory['target_percent']:g})."
+    )
     return "\n".join(
         [
             *_where(results),
             "",
-            _row(("figure", "added, p50, ms", "p99, ms", "target, ms")),
-            _row("---" for _ in columns),
-            *(_row(_cell(row[key]) for key in columns) for row in results["results"]),
+            *_rows(columns, results["results"]),
+            "",
+            *_rows(counted, results["requests_a_second"]),
+            "",
+            alive,
+            resident,
             "",
         ]
     )
@@ -92,10 +126,20 @@ def _where(results: Mapping[str, Any]) -> list[str]:
 
 
 TABLES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "api": _api,
     "csm": _csm,
     "chain": _chain,
     "recovery": _recovery,
 }
+
+
+def _rows(columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Write a table: of each row its key, and what stands above it."""
+    return [
+        _row(columns.values()),
+        _row("---" for _ in columns),
+        *(_row(_cell(row[key]) for key in columns) for row in rows),
+    ]
 
 
 def _first(results: Mapping[str, Any]) -> str:

@@ -7,35 +7,41 @@ import sys
 import uvicorn
 
 from service import __version__
+from service.api.draining import Draining
 from service.app import create_app
+from service.connection import Connection
 from service.engines.absent import Absent
 from service.engines.engine import Engine
 from service.errors import SettingsError
 from service.logs import LOG_CONFIG
+from service.serving import Server
 from service.settings import ServiceSettings, read_settings
 from service.voices import load_personas
 from service.wiring import build_engines
 
 __all__ = ["main"]
 
-REFUSED = 2  # exit code
-SHUTDOWN_SECONDS = 30  # to finish what is being spoken
+CUT_OFF, REFUSED = 1, 2  # exit codes
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until told to stop, and return the exit code: 2 when the settings are refused."""
+    """Serve until told to stop, and return the exit code.
+
+    0: all that was being spoken was finished; 1: something was cut off; 2: the settings are refused
+    """
     options = _parser().parse_args(arguments)
     try:
         settings = read_settings()
         if options.check_settings:
             sys.stdout.write(_plan(settings))
             return 0
-        app = create_app(settings)
+        draining = Draining(settings.grace_seconds)
+        app = create_app(settings, draining=draining)
     except SettingsError as refused:
         sys.stderr.write(f"Sesame cannot be started with these settings:\n{refused}\n")
         return REFUSED
     logging.config.dictConfig(LOG_CONFIG)
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
@@ -43,9 +49,10 @@ def main(arguments: list[str] | None = None) -> int:
         access_log=False,
         server_header=False,
         ws="none",
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        http=Connection,
     )
-    return 0
+    Server(config, draining).run()
+    return CUT_OFF if draining.cut_off else 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -16,6 +16,7 @@ from service import __version__
 from service.api import elevenlabs, openai, operations, page, refusals, rungs, sesame, shaping
 from service.api.bodies import Bodies
 from service.api.borders import CurlType, GuidesUrl, Head, RequestLog, ServerKey
+from service.api.draining import Answers, Draining
 from service.api.security import SecurityHeaders
 from service.api.spoken import Speaker
 from service.api.visitors import Visitors, our_names
@@ -33,11 +34,17 @@ __all__ = ["create_app"]
 logger = logging.getLogger(__name__)
 
 
-def create_app(settings: ServiceSettings, engines: Sequence[Engine] | None = None) -> ASGIApp:
+def create_app(
+    settings: ServiceSettings,
+    engines: Sequence[Engine] | None = None,
+    draining: Draining | None = None,
+) -> ASGIApp:
     """Build the service.
 
     + engines: the rungs; by default those that the settings ask for
+    + draining: how whoever serves the app tells it to come to its end
     """
+    draining = draining or Draining(settings.grace_seconds)
     personas = load_personas(settings.voices_dir)
     instance = uuid.uuid4().hex
     metrics = Metrics()
@@ -73,18 +80,20 @@ def create_app(settings: ServiceSettings, engines: Sequence[Engine] | None = Non
     )
     refusals.install(app)
     app.include_router(page.routes())
-    app.include_router(operations.routes(chain, personas, metrics, settings))
+    app.include_router(operations.routes(chain, personas, metrics, settings, draining))
     app.include_router(
         rungs.routes(chain, personas, metrics, settings),
         dependencies=_documented_keys(settings),
     )
     remembered = Remembered(chain, settings.cache_bytes, metrics)
-    speaker = Speaker(chain, remembered, personas, settings.enabled, instance, settings.public_url)
+    speaker = Speaker(
+        chain, remembered, personas, settings.enabled, instance, draining, settings.public_url
+    )
     for dialect in (sesame, openai, elevenlabs):
         app.include_router(dialect.routes(speaker), dependencies=_documented_keys(settings))
     app.include_router(shaping.routes(), dependencies=_documented_keys(settings))
     # Outside the app, so that the answer to a defect has an id and a log line too.
-    return GuidesUrl(RequestLog(SecurityHeaders(app), metrics))
+    return GuidesUrl(RequestLog(SecurityHeaders(Answers(app, draining)), metrics))
 
 
 def _say_who_may_receive_text(chain: Chain, settings: ServiceSettings) -> None:

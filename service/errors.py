@@ -27,6 +27,7 @@ SesameError
 ├── SpeechError          the request was good, and no speech came of it
 │   ├── QueueFullError        too many wait already
 │   ├── VoiceOfflineError     every rung failed, or there is none
+│   ├── ShuttingDownError     it came, or was still being spoken, when the service had to end
 │   ├── DeadlineError no rung gave a verified block in time
 │   └── SpeechCutOffError     the rung that had begun to speak did not finish
 └── RungError           one rung failed; the chain goes on to the next
@@ -59,6 +60,7 @@ __all__ = [
     "ServerKeyError",
     "SesameError",
     "SettingsError",
+    "ShuttingDownError",
     "SpeechCutOffError",
     "SpeechError",
     "TextEmptyError",
@@ -182,6 +184,10 @@ class QueueFullError(SpeechError):
 
 class VoiceOfflineError(SpeechError):
     """Every rung failed, or there is none."""
+
+
+class ShuttingDownError(SpeechError):
+    """The service is coming to its end."""
 
 
 class DeadlineError(SpeechError):

@@ -191,6 +191,10 @@ class ServiceSettings(BaseSettings):
     stall_seconds: Seconds = 5.0
     """Seconds that may pass between two blocks of one answer: above 0, at most 600."""
 
+    grace_seconds: Annotated[float, Field(ge=0, le=600, allow_inf_nan=False)] = 30.0
+    """Seconds that what is being spoken may take after SIGTERM: 0 to 600. New requests to speak are
+    answered 503 meanwhile."""
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import chain, csm
+from benchmarks import api, chain, csm
 from benchmarks.table import table
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -46,3 +46,14 @@ def test_the_benchmark_of_the_chain_writes_what_it_promises(tmp_path: Path) -> N
     results = json.loads(file.read_text(encoding="utf-8"))
     assert [row["target_ms"] for row in results["results"]] == [20.0, 1.0, 5.0, 5.0]
     assert all(row["added_p99_ms"] >= row["added_p50_ms"] for row in results["results"])
+
+
+def test_the_benchmark_of_the_http_layer_writes_what_it_promises(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    assert api.main(["--requests", "5", "--lasting", "16", "--json", str(file)]) == 0
+    results = json.loads(file.read_text(encoding="utf-8"))
+    assert [row["target_ms"] for row in results["results"]] == [None, 3.0]
+    assert all(row["added_p99_ms"] >= row["added_p50_ms"] for row in results["results"])
+    assert [row["clients"] for row in results["requests_a_second"]] == [1, 8, 64]
+    assert results["memory"]["requests"] == 16
+    assert results["livez"]["engine"] == "csm"

@@ -109,4 +109,5 @@ def stop_service() -> Commands:
     if container is None or container["status"] != "running":
         host.noop(f"{CONTAINER}: not running")
         return
-    yield f"docker stop --time 35 {CONTAINER} && rm -rf {PREVIOUS}"
+    # Without --time Docker waits as long as the container was made to want: stop_grace_period.
+    yield f"docker stop {CONTAINER} && rm -rf {PREVIOUS}"

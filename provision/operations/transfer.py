@@ -82,8 +82,9 @@ def put_in_place(file: ModelFile, half: str, place: str) -> StringCommand:
 
 def restart_holders(folder: str) -> str:
     """Start the container again if it has a folder of the host mounted that was mended."""
-    # What was mended under a running container is still the old file to it.
+    # What was mended under a running container is still the old file to it. Without --time Docker
+    # waits as long as the container was made to want: stop_grace_period.
     return (
         f"docker ps --quiet --filter name=^/{CONTAINER}$ --filter volume={folder} "
-        "| xargs -r docker restart --time 35 >/dev/null"
+        "| xargs -r docker restart >/dev/null"
     )

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service import __version__
+from service.api.draining import STOPPING, Draining
 from service.api.reading import JSON, names_json
 from service.engines.chain import Chain
 from service.engines.engine import Engine, ModelReport
@@ -117,7 +118,11 @@ SILENT = Standing(503, "offline", Badge(icon="🔴", label="Voice Offline"))
 
 
 def routes(
-    chain: Chain, personas: Personas, metrics: Metrics, settings: ServiceSettings
+    chain: Chain,
+    personas: Personas,
+    metrics: Metrics,
+    settings: ServiceSettings,
+    draining: Draining,
 ) -> APIRouter:
     """Give the routes of operations."""
     router = APIRouter(tags=["operations"])
@@ -131,8 +136,8 @@ def routes(
         responses={503: {"model": Health, "description": "The model is loading, or none speaks"}},
     )
     async def health(response: Response) -> Health:
-        speaker = chain.speaker if enabled else None
-        loading = chain.loading if enabled else None
+        speaker = chain.speaker if enabled and not draining.begun else None
+        loading = chain.loading if enabled and not draining.begun else None
         standing = LOADING if loading else STANDINGS[speaker.name] if speaker else SILENT
         response.status_code = standing.code
         model = None if speaker is None or loading else speaker.state.model
@@ -163,6 +168,9 @@ def routes(
     )
     async def readyz(response: Response) -> Readiness:
         speaker = chain.speaker if enabled else None
+        if draining.begun:
+            response.status_code = 503
+            return Readiness(ready=False, engine=None, reason=STOPPING)
         if speaker is None:
             response.status_code = 503
             return Readiness(ready=False, engine=None, reason=_why_silent(chain, enabled=enabled))

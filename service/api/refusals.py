@@ -110,6 +110,9 @@ REFUSALS: dict[type[SesameError], Refusal] = {
     ),
     errors.QueueFullError: Refusal(429, "queue_full", "As many wait as may", RETRY),
     errors.VoiceOfflineError: Refusal(503, "voice_offline", "No rung could speak", RETRY),
+    errors.ShuttingDownError: Refusal(
+        503, "shutting_down", "The service is shutting down", {"Retry-After": "5"}
+    ),
     errors.SpeechCutOffError: Refusal(503, "speech_cut_off", "The voice broke off", RETRY),
     errors.LoopError: Refusal(508, "loop", "The request came back to us through SESAME_URL"),
     errors.DeadlineError: Refusal(504, "deadline_exceeded", "No rung spoke in time"),

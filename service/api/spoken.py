@@ -6,7 +6,7 @@ It knows the internal audio form and the headers that say who spoke, and no fiel
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -15,6 +15,7 @@ from starlette.types import Scope
 
 from service.api.borders import note
 from service.api.conversation import Turn, read_turns
+from service.api.draining import Draining
 from service.api.presence import while_present
 from service.api.streaming import LARGEST_PIECE, Beginning, StreamedAnswer
 from service.audio import SAMPLE_RATE, Converter, Samples
@@ -104,6 +105,7 @@ class Speaker:
     + voice: the chain, or what it said lately
     + enabled: whether the voice may speak at all
     + instance: our own name, by which a request that comes back to us is known
+    + draining: refuses new speech, and ends what is being spoken, when the service has to end
     + public_url: where others reach us; None: as each request names us
     """
 
@@ -112,6 +114,7 @@ class Speaker:
     personas: Personas
     enabled: bool
     instance: str
+    draining: Draining
     public_url: str | None = None
 
     async def whole(self, request: Request, said: Utterance, form: AudioForm) -> Response:
@@ -124,7 +127,8 @@ class Speaker:
     async def record(self, request: Request, said: Utterance, form: AudioForm) -> Recording:
         """Speak to the end, as long as somebody waits for it."""
         wanted = await self._wanted(request, said, form, whole=True)
-        recording = await while_present(request.receive, _record(self.voice, wanted, form))
+        async with self.draining.within_grace(request.scope):
+            recording = await while_present(request.receive, _record(self.voice, wanted, form))
         _note_speech(request.scope, recording.speech)
         note(request.scope, audio_s=recording.seconds)
         if recording.work_seconds is not None and recording.seconds:
@@ -191,6 +195,7 @@ class Speaker:
             raise VoiceOfflineError(
                 "the voice is switched off", "SESAME_ENABLED=false; set it to true"
             )
+        self.draining.admit(request.scope)
         persona = self.personas.resolve(said.voice)
         note(request.scope, voice=persona.name, characters=len(said.text), speed=form.speed)
         via = came_through(request.headers.getlist(HEADER), self.instance)
@@ -219,9 +224,11 @@ class Speaker:
         scope: Scope,
         wrap: Wrap | None,
     ) -> AsyncGenerator[Beginning]:
-        async with self.voice.speak(wanted) as speech:
+        async with AsyncExitStack() as held:
+            async with self.draining.within_grace(scope):
+                speech = await held.enter_async_context(self.voice.speak(wanted))
             _note_speech(scope, speech)
-            pieces = _encoded(speech, form, scope)
+            pieces = self.draining.each(scope, _encoded(speech, form, scope))
             yield Beginning(self.headers(speech, said), wrap(pieces) if wrap else pieces)
 
 

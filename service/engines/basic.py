@@ -112,9 +112,11 @@ class BasicVoice:
                     async for block in blocks:
                         yield np.concatenate([*held, block])
                         held.clear()
-        except EngineError:
+        except EngineError as error:
             self._doubt.set()
-            raise
+            # What espeak-ng complains of may quote the text. The self-test, whose words are ours,
+            # tells of it.
+            raise EngineError(error.message) from None
         if held:
             yield np.concatenate(held)
 

@@ -229,6 +229,14 @@ def test_a_container_with_a_model_may_take_the_memory_of_its_weights() -> None:
     assert compose(release())["mem_limit"] == "1g"
 
 
+@pytest.mark.parametrize(
+    ("grace", "period"), [(None, "35s"), ("", "35s"), ("0", "5s"), ("89.5", "95s"), ("600", "605s")]
+)
+def test_docker_waits_longer_than_the_grace_of_the_service(grace: str | None, period: str) -> None:
+    given = {} if grace is None else {"SESAME_GRACE_SECONDS": grace}
+    assert compose(release(service_env=given))["stop_grace_period"] == period
+
+
 def test_only_an_accelerated_container_is_given_a_gpu() -> None:
     engine = CsmEngine(MODEL, "nvidia", ("GPU-00-11", "MIG-22-33"))
     given = compose(render_release(DeploySettings(), IMAGE, engine))

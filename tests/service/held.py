@@ -36,10 +36,14 @@ class HeldEspeak:
         assert ready, "espeak-ng was never started"
         return int(os.read(self._started, 100))
 
+    def let_one_go(self) -> None:
+        """Let the held process speak, and hold the next."""
+        os.write(self._release, b"go\n")
+
     def let_go(self) -> None:
         """Let the held process speak, and hold no other."""
         self._hold.unlink()
-        os.write(self._release, b"go\n")
+        self.let_one_go()
 
     def close(self) -> None:
         os.close(self._started)

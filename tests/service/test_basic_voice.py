@@ -230,7 +230,8 @@ async def test_an_espeak_that_dies_is_observed_after_the_first_failure(
     maya: Persona, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     dead = tmp_path / "dead"
-    command = script(tmp_path, f'[ -e {dead} ] && exit 9; exec /usr/bin/env espeak-ng "$@"')
+    dies = f"[ -e {dead} ] && cat >&2 && exit 9"
+    command = script(tmp_path, f'{dies}; exec /usr/bin/env espeak-ng "$@"')
     engine = voice(maya, command=command)
     await engine.start()
     assert engine.state == EngineState("ready")
@@ -238,9 +239,12 @@ async def test_an_espeak_that_dies_is_observed_after_the_first_failure(
     with caplog.at_level(logging.INFO, basic.__name__):
         basic.logger.addHandler(bell)
         dead.touch()
-        with pytest.raises(EngineError):
-            await spoken(engine, request_for(maya))
+        with pytest.raises(EngineError) as failed:
+            await spoken(engine, request_for(maya, "a secret of mine"))
         await asyncio.wait_for(bell.rung.wait(), 10)
         basic.logger.removeHandler(bell)
     await engine.stop()
-    assert engine.state == EngineState("open", "en-us+f3: espeak-ng ended with exit code 9")
+    said = f"en-us+f3: espeak-ng ended with exit code 9; {basic.SELF_TEST_TEXT}"
+    assert engine.state == EngineState("open", said)
+    # What it says of a request may quote the text.
+    assert (failed.value.message, failed.value.hint) == ("espeak-ng ended with exit code 9", "")
