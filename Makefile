@@ -15,12 +15,12 @@ PINS := constraints.txt service/constraints.txt service/csm/constraints.txt
 PIP_INSTALL := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check \
 	$(addprefix --constraint ,$(PINS))
 
-.PHONY: deploy test check lint types unit full-width browser integration picture soak constraints clean
+.PHONY: deploy test check lint types unit full-width fuzz browser integration picture soak constraints clean
 
 deploy: $(VENV)/.deploy
 	@$(VENV)/bin/pyinfra -y $(INVENTORY) deploy.py $(ARGS)
 
-test: check full-width browser integration
+test: check full-width fuzz browser integration
 
 # Side by side: neither keeps two cores busy.
 check: lint
@@ -33,7 +33,7 @@ types: $(VENV)/.test
 	@tests/timed types $(VENV)/bin/mypy --no-error-summary
 
 # Apart: pyinfra looks through all loaded modules at each operation, and torch brings thousands.
-UNIT_TESTS := $(VENV)/bin/pytest -q -m 'not browser and not full_width and not integration' \
+UNIT_TESTS := $(VENV)/bin/pytest -q -m 'not browser and not full_width and not fuzz and not integration' \
 	-n 2 --dist loadfile --no-loadscope-reorder
 
 unit: $(VENV)/.test
@@ -43,6 +43,11 @@ unit: $(VENV)/.test
 
 full-width: $(VENV)/.test
 	@tests/timed 'exactness at full width' $(VENV)/bin/pytest -q -m full_width -n 2 tests/csm
+
+# FUZZ_EXAMPLES=500 goes deeper, and elsewhere each time.
+fuzz: $(VENV)/.test
+	@tests/prerequisites espeak-ng
+	@tests/timed 'generated requests' $(VENV)/bin/pytest -q -m fuzz tests/service/test_openapi.py
 
 browser: $(VENV)/.test
 	@tests/prerequisites espeak-ng browser

@@ -49,10 +49,12 @@ def _read(turns: Sequence[Turn], personas: Personas) -> Iterator[ContextTurn]:
     left = LONGEST_CONTEXT
     for number, turn in enumerate(turns):
         try:
-            audio = base64.b64decode(turn.audio, validate=True)
+            audio = base64.b64decode(turn.audio.encode("ascii"), validate=True)
             samples = read_audio(io.BytesIO(audio), longest=left)
-        except binascii.Error as error:
-            raise FieldError(f"context.{number}.audio is not base64: {error}") from None
+        except (binascii.Error, UnicodeEncodeError) as error:
+            raise FieldError(
+                f"context.{number}.audio is not base64: {error.args[-1]}", "send base64 of a file"
+            ) from None
         except AudioError as error:
             raise FieldError(
                 f"context.{number}.audio: {error}",

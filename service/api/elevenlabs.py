@@ -45,7 +45,7 @@ class TextBody(BaseModel):
 
     voice_settings: VoiceSettings | None = None
 
-    seed: Annotated[int | None, Field(ge=0, lt=2**32)] = None
+    seed: Annotated[int | None, Field(strict=True, ge=0, lt=2**32)] = None
     """The same seed gives the same audio again, on the same build and device."""
 
     output_format: Annotated[str | None, Field(strict=True)] = None

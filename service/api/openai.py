@@ -24,6 +24,13 @@ __all__ = ["SpeechBody", "routes"]
 
 LONGEST_INPUT = 4_096  # characters, as OpenAI has it
 EVENTS = "text/event-stream"
+EVENT = {
+    "type": "object",
+    "description": "Each event: `data` holds `speech.audio.delta` with base64 `audio`, then "
+    "`speech.audio.done`, or `speech.audio.error`",
+    "required": ["data"],
+    "properties": {"data": {"type": "string", "contentMediaType": "application/json"}},
+}
 MODELS = ("sesame/csm-1b", "tts-1", "tts-1-hd", "gpt-4o-mini-tts")
 """What clients may ask for by name; who speaks is the chain's to say."""
 
@@ -101,7 +108,7 @@ def routes(speaker: Speaker) -> APIRouter:
                 "description": "The audio, or events that carry it",
                 "content": {
                     **{form.media_type: AUDIO for form in FORMATS.values()},
-                    EVENTS: {"schema": {"type": "string"}},
+                    EVENTS: {"schema": EVENT},
                 },
             },
             **documented(400, 401, 408, 413, 415, 422, 429, 503, 504, 508, model=OpenAIError),

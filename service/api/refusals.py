@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.routing import Match
 
 from service import errors
 from service.errors import SesameError, SpeechError
@@ -255,9 +256,25 @@ async def _on_http_exception(request: Request, error: HTTPException) -> JSONResp
     if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         large = errors.BodyTooLargeError(error.detail, "send the text in several requests")
         return refusal(large, path)
+    headers = error.headers
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers = {"Allow": ", ".join(_methods(request))}
     unforeseen = ("refused", error.detail, "GET /docs lists the routes")
     code, message, hint = HTTP_REFUSALS.get(error.status_code, unforeseen)
-    return _answer(path, error.status_code, code, message, hint, error.headers)
+    return _answer(path, error.status_code, code, message, hint, headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """Find the methods that a path takes; Starlette knows those of the first route alone."""
+    routes = request.app.router.routes
+    found = [
+        method
+        for method in ("GET", "POST")
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes
+        )
+    ]
+    return [*found, "HEAD"] if "GET" in found else found
 
 
 async def _on_defect(request: Request, error: Exception) -> JSONResponse:

@@ -62,7 +62,7 @@ def routes(
     @router.post(
         "/rungs/drill",
         summary="Break each rung in turn, and hear the next one speak; spends what the plan says",
-        responses=documented(401, 409, 415),
+        responses=documented(401, 408, 409, 413, 415),
         dependencies=[Depends(require_named_json)],
     )
     async def make(request: Request) -> DrillReport:

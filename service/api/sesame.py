@@ -15,6 +15,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    WithJsonSchema,
     model_validator,
 )
 from starlette.responses import Response
@@ -124,6 +125,11 @@ class GenerateRequest(BaseModel):
 
 class TtsRequest(GenerateRequest):
     """What `/tts` takes: the names of formats that its clients use are read as far as they go."""
+
+    format: Annotated[
+        Literal["wav", "mp3", "opus", "flac", "aac", "pcm"], WithJsonSchema({"default": "wav"})
+    ] = "wav"
+    """Also `output_format` or `response_format`; what names no format of ours is a wav."""
 
     @model_validator(mode="before")
     @classmethod

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, Header
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from service.api.reading import require_json, without_lone_surrogates
+from service.api.refusals import documented
 
 __all__ = ["ShapeBody", "Shaped", "routes", "shape"]
 
@@ -84,6 +85,7 @@ def routes() -> APIRouter:
     @router.post(
         "/ci/shape",
         summary="Shape a text for an element of Maya's",
+        responses=documented(400, 401, 408, 413, 415, 422),
         dependencies=[Depends(require_json)],
     )
     async def shape_text(

@@ -144,6 +144,13 @@ def test_bytes_that_are_no_text_are_refused(path: str, client: httpx.Client) -> 
     assert (answer.status_code, code_of(path, answer)) == (400, "not_json")
 
 
+@pytest.mark.parametrize("audio", ["\U00023a10", "AAA", "!!!!", "UklGRg=="])
+def test_a_turn_that_is_no_recording_is_refused(audio: str, client: httpx.Client) -> None:
+    turn = {"text": "Hi.", "audio": audio}
+    answer = client.post("/generate", json={"text": "a", "context": [turn]})
+    assert (answer.status_code, answer.json()["code"]) == (422, "field_refused")
+
+
 WRONG: list[Any] = [None, True, "", "a", -1, 10**30, 1.5, [], {}, [[]], {"a": 1}]
 FIELDS = {
     "/api/v1/generate": [
@@ -258,6 +265,11 @@ def test_another_method_is_told_the_right_ones(
     answer = client.request(method, path)
     assert answer.status_code == 405
     assert set(re.split(r", *", answer.headers["allow"])) <= {"GET", "HEAD", "POST"}
+
+
+def test_a_path_of_two_methods_names_both(client: httpx.Client) -> None:
+    answer = client.put("/rungs/drill")
+    assert set(re.split(r", *", answer.headers["allow"])) == {"GET", "HEAD", "POST"}
 
 
 @pytest.mark.parametrize("path", ["/health", "/livez", "/readyz", "/voices", "/metrics", "/"])
