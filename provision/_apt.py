@@ -6,6 +6,8 @@ Pure functions that return text. Knows nothing of pyinfra.
 import shlex
 from collections.abc import Sequence
 
+from provision._proxy import PROXIES
+
 LOCK_TIMEOUT_SECONDS = 300
 
 DPKG_OPTIONS = "--force-confdef --force-confold"
@@ -22,6 +24,7 @@ SET_ASIDE = ".sesame-csm.disabled"
 
 # Of DPkg::Lock::Timeout apt's own locks, on its lists and on its archives, know nothing.
 PATIENTLY = (
+    *PROXIES,
     "said=$(mktemp)",
     "patiently() {",
     f"  for second in $(seq {LOCK_TIMEOUT_SECONDS}); do",

@@ -3,6 +3,7 @@
 from provision.facts.docker import (
     Container,
     DaemonConfiguration,
+    DaemonProxy,
     DockerEngine,
     Image,
     Occupants,
@@ -47,6 +48,7 @@ __all__ = [
     "Certificates",
     "Container",
     "DaemonConfiguration",
+    "DaemonProxy",
     "DeviceProof",
     "DockerEngine",
     "FileSizes",

@@ -3,9 +3,11 @@
 import json
 import re
 import shlex
-from typing import Any
+from typing import Any, Literal
 
 from pyinfra.api import FactBase
+
+from provision._proxy import DROP_IN, WANTED_DROP_IN
 
 CONTAINER_FORMAT = (
     '{"status":{{json .State.Status}},'
@@ -102,6 +104,32 @@ class DaemonConfiguration(FactBase[str | None]):
 
     def process(self, output: list[str]) -> str | None:
         return "\n".join(output) or None
+
+
+class DaemonProxy(FactBase[Literal["same", "different", "stale"]]):
+    """Returns whether the daemon is told of the host's proxies as they are; never which they are.
+
+    ``different`` from what it is told, or ``stale``: it is told of some, and there are none.
+    """
+
+    def command(self) -> str:
+        return "\n".join(
+            (
+                *WANTED_DROP_IN,
+                f"there=$(cat {DROP_IN} 2>/dev/null || true)",
+                'if [ "$wanted" = "$there" ]; then echo same',
+                'elif [ -z "$wanted" ]; then echo stale',
+                "else echo different; fi",
+            )
+        )
+
+    @staticmethod
+    def default() -> Literal["same", "different", "stale"]:
+        return "same"
+
+    def process(self, output: list[str]) -> Literal["same", "different", "stale"]:
+        word = output[-1].strip()
+        return "different" if word == "different" else "stale" if word == "stale" else "same"
 
 
 class Swarm(FactBase[bool]):

@@ -6,6 +6,7 @@ from pyinfra.api import FactBase
 
 from provision._apt import comment_out, entry_pattern
 from provision._docker import DOCKER_ADDRESS
+from provision._proxy import PROXIES
 
 NETWORK_TIMEOUT_SECONDS = 10
 
@@ -118,7 +119,8 @@ class Unreachable(FactBase[dict[str, str]]):
             f"| sed -n {shlex.quote(f's#^E: Failed to fetch [^ ]* *#{number} #p')}) &"
             for number, url in enumerate(urls)
         ).replace("&;", "&")
-        return f"place=$(mktemp -d); {probes} wait; rm -rf $place"
+        proxies = "\n".join(PROXIES)
+        return f"{proxies}\nplace=$(mktemp -d); {probes} wait; rm -rf $place"
 
     @staticmethod
     def default() -> dict[str, str]:

@@ -3,7 +3,7 @@
 Each reads a fact, does nothing when all is well, and otherwise yields the commands that make it so.
 """
 
-from provision.operations.docker import configure_daemon, ensure_docker_answers
+from provision.operations.docker import configure_daemon, ensure_daemon_proxy, ensure_docker_answers
 from provision.operations.files import Commands, ensure_files, remove_file
 from provision.operations.gpu import adopt_nvidia_hook, restore_gpu
 from provision.operations.handing import take_image, take_model
@@ -27,6 +27,7 @@ __all__ = [
     "build_service_image",
     "configure_daemon",
     "disable_other_sources",
+    "ensure_daemon_proxy",
     "ensure_docker_answers",
     "ensure_engine_version",
     "ensure_files",

@@ -1,5 +1,6 @@
 """A Docker daemon that answers."""
 
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from pyinfra.api import OperationError, StringCommand, operation
 from provision import facts
 from provision._daemon import BACKUP_FILE, DAEMON_FILE, Merged, merge_daemon
 from provision._docker import Refusal, missing_parts
+from provision._proxy import DROP_IN, PROXIES, WANTED_DROP_IN
 from provision.operations.files import Commands, script, write_file
 
 DAEMON_LOG = "/var/log/dockerd.log"
@@ -107,11 +109,13 @@ def start_daemon_plainly() -> StringCommand:
         "start-stop-daemon --start --oknodo --background "
         f"--output {DAEMON_LOG} --exec $(command -v dockerd)",
         f"tail -n 20 {DAEMON_LOG}",
+        *PROXIES,
     )
 
 
-def _start_daemon(start: str, last_words: str) -> StringCommand:
+def _start_daemon(start: str, last_words: str, *before: str) -> StringCommand:
     return script(
+        *before,
         start,
         f"for second in $(seq {DAEMON_TIMEOUT_SECONDS}); do",
         "  if docker info >/dev/null 2>&1; then exit 0; fi",
@@ -161,7 +165,11 @@ def _put_in_force(merged: Merged, *, systemd: bool) -> list[str]:
         f"mv -f {NEW_FILE} {DAEMON_FILE}",
         "docker info >/dev/null 2>&1 || exit 0",
         "kill -HUP $(cat /run/docker.pid)",
-        *(_restart_gently(start, merged) if merged.needs_restart else ()),
+        *(
+            _restart_gently(start, DAEMON_FILE, live_restore=merged.live_restore)
+            if merged.needs_restart
+            else ()
+        ),
         *_until(
             f"docker info >/dev/null 2>&1 && exit 0; if {start.gave_up}; then break; fi",
             DAEMON_TIMEOUT_SECONDS,
@@ -178,16 +186,49 @@ def _put_in_force(merged: Merged, *, systemd: bool) -> list[str]:
     ]
 
 
-def _restart_gently(start: _Start, merged: Merged) -> list[str]:
-    """Return the lines that start the daemon again, or end well where that would end containers."""
+@operation()
+def ensure_daemon_proxy() -> Commands:
+    """Tell the daemon of the host's proxies, by a file that only root may read.
+
+    Their addresses may hold a password: they are read and written on the host, and travel nowhere.
+    """
+    told = host.get_fact(facts.DaemonProxy)
+    if told == "same":
+        host.noop("the daemon is told of the proxies that there are")
+        return
+    yield script(
+        *WANTED_DROP_IN,
+        f'if [ -z "$wanted" ]; then rm -f {DROP_IN}; else',
+        f"  install -d -m 755 {posixpath.dirname(DROP_IN)}",
+        f"  (umask 077; printf '%s\\n' \"$wanted\" > {DROP_IN}.half)",
+        f"  mv -f {DROP_IN}.half {DROP_IN}",
+        "fi",
+        "systemctl daemon-reload",
+        "docker info >/dev/null 2>&1 || exit 0",
+        *_restart_gently(SYSTEMD, DROP_IN, live_restore=False),
+        *_until("docker info >/dev/null 2>&1 && exit 0", DAEMON_TIMEOUT_SECONDS),
+        f"{SYSTEMD.last_words} >&2 || true",
+        f'echo "With {DROP_IN} the Docker daemon does not answer; its last words are above." >&2',
+        "exit 1",
+    )
+
+
+def _restart_gently(start: _Start, file: str, *, live_restore: bool) -> list[str]:
+    """Return the lines that start the daemon again, or end well where that would end containers.
+
+    Args:
+        start: how that is done.
+        file: what the daemon is to read.
+        live_restore: whether it has just been told to let containers run on.
+    """
     restored = "[ \"$(docker info --format '{{.LiveRestoreEnabled}}')\" = true ]"
     return [
         # The signal that has just been sent switches it on.
-        *(_until(f"{restored} && break", 10) if merged.live_restore else ()),
+        *(_until(f"{restored} && break", 10) if live_restore else ()),
         "running=$(docker ps --quiet | wc -l)",
         f'if [ "$running" != 0 ] && ! {restored}; then',
         (
-            f'  echo "{DAEMON_FILE} is read when the daemon is started next: $running containers '
+            f'  echo "{file} is read when the daemon is started next: $running containers '
             'run, and without live-restore they would end."'
         ),
         "  exit 0",

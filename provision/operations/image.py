@@ -10,6 +10,7 @@ from pyinfra.api import FileUploadCommand, operation
 from provision import facts
 from provision._apt import install_lines
 from provision._image import Variant, pack_context
+from provision._proxy import BUILD_ARGUMENTS, PROXIES
 from provision._release import HOME
 from provision.operations.files import Commands, script
 
@@ -45,9 +46,10 @@ def import_base_image(
         f"mkdir -p {HOME}",
         f"root=$(mktemp -d {HOME}/base.XXXXXX)",
         "trap 'rm -rf $root' EXIT",
+        *PROXIES,
+        # A cache of packages will do for packages.
         "eval $(apt-config shell http_proxy Acquire::http::Proxy)",
-        "eval $(apt-config shell https_proxy Acquire::https::Proxy)",
-        "export http_proxy https_proxy 2>/dev/null || true",
+        '[ -z "${http_proxy-}" ] || export http_proxy',
         f"debootstrap --variant=minbase --components={components} {release} $root {mirror} "
         "> $root.log 2>&1 || { tail -n 20 $root.log >&2; rm -f $root.log; exit 1; }",
         "rm -f $root.log",
@@ -93,7 +95,9 @@ def build_service_image(
         "for file in ~/.pip/pip.conf ~/.config/pip/pip.conf /etc/pip.conf; do "
         "if [ -r $file ]; then cp $file pip.conf; fi; done",
         "chmod 600 pip.conf",
-        "DOCKER_BUILDKIT=1 docker build --progress plain --file service/Dockerfile "
+        *PROXIES,
+        f"DOCKER_BUILDKIT=1 docker build {BUILD_ARGUMENTS} --progress plain "
+        "--file service/Dockerfile "
         f"--target {target} --build-arg BASE_IMAGE={shlex.quote(base)} "
         f"{torch}--secret id=pip_conf,src=pip.conf "
         f"--tag {shlex.quote(image)} . > build.log 2>&1 || "

@@ -11,6 +11,7 @@ from pyinfra.api import StringCommand, operation
 
 from provision import facts
 from provision._model import Hub, Model, ModelFile
+from provision._proxy import PROXIES, RUN_ARGUMENTS
 from provision._release import MODELS
 from provision.operations.files import Commands, ToldCommand, script, write_file
 from provision.operations.transfer import (
@@ -76,7 +77,7 @@ def fetch_model(
     yield make_folders(model, folder)
     yield write_file(manifest, hub.manifest_of(model))
     words = [
-        *("docker", "run", "--rm", "--interactive", "--network", "host", "--user", "0:0"),
+        *("--rm", "--interactive", "--network", "host", "--user", "0:0"),
         *("--read-only", "--tmpfs", "/tmp", "--env", "HF_HOME=/tmp", "--cap-drop", "ALL"),  # noqa: S108 (the container's own)
         *("--security-opt", "no-new-privileges", "--pull", "never", "--volume", f"{folder}:/model"),
         *(image, "python", "-m", "service.model_cache", "fill", "--folder", "/model"),
@@ -88,9 +89,12 @@ def fetch_model(
         if required
         else 'echo "Going on with the basic voice; the next deploy tries again." >&2'
     )
+    fetch = (
+        f"docker run {RUN_ARGUMENTS} {shlex.join(words)} || {{ "
+        f"echo 'The model could not be fetched; the lines above say why.' >&2; {end}; }}"
+    )
     yield ToldCommand(
-        f"{shlex.join(words)} || {{ echo 'The model could not be fetched; the lines above say why.'"
-        f" >&2; {end}; }}",
+        "\n".join(("set -eu", *PROXIES, fetch)),
         _stdin=token.get_secret_value() if token else "",
     )
     if missing:

@@ -21,6 +21,7 @@ from provision._apt import (
     install_lines,
 )
 from provision._docker import version_pattern
+from provision._proxy import PROXIES
 from provision.operations.files import Commands, script, told_script
 
 
@@ -172,6 +173,7 @@ def ensure_signing_key(url: str, path: str, fingerprint: str) -> Commands:
         return
     half = f"{path}.half"
     yield script(
+        *PROXIES,
         f"install -d -m 755 {posixpath.dirname(path)}",
         f"curl -fsSL --max-time 60 -o {half} {url}",
         f"found=$(gpg --batch --show-keys --with-colons {half} "

@@ -513,6 +513,10 @@ class Held:
                         return
                 except TimeoutError:
                     continue
+                except ConnectionResetError:
+                    # Who closes with something unread does not say goodbye.
+                    self.left.set()
+                    return
             yield data[len(data) // 2 :]
 
         exchange.stream(pieces(), Content_Type="audio/wav", X_Speech_Engine="csm")
