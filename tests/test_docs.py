@@ -2,11 +2,13 @@
 
 import asyncio
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from checks.__main__ import _parser
 from checks.run import CHECKS
@@ -16,10 +18,15 @@ from service.api.refusals import REFUSALS, Refusal
 from service.api.sesame import GenerateRequest
 from service.app import create_app
 from service.engines.failures import FAILURES
+from service.errors import EngineError
 from service.model_cache.manifest import shipped
 from service.model_cache.refusals import REFUSALS as MODEL_REFUSALS
 from service.settings import ServiceSettings, variable
+from service.voices import Persona
 from tests.provision import matrix
+from tests.service.rungs import Rung, tone
+from tests.service.serving import serving
+from tests.test_monitoring import families, watched
 
 PROJECT = Path(__file__).resolve().parent.parent
 NONE = "–"  # noqa: RUF001 (how the tables say that there is no default)
@@ -159,3 +166,87 @@ def test_every_make_target_that_the_pages_name_exists() -> None:
     for path in PAGES:
         for target in re.findall(r"\bmake ([a-z]+)\b", path.read_text(encoding="utf-8")):
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{path.name}: make {target}"
+
+
+KEY = "a-key-of-the-tests"
+SHOWN = {"Authorization": f"Bearer {KEY}"}
+ORIGIN = "https://maya.example"
+PREFLIGHT = {
+    "Origin": ORIGIN,
+    "Access-Control-Request-Method": "POST",
+    "Access-Control-Request-Headers": "Content-Type",
+}
+
+OF_HTTP = {"connection", "content-length", "content-type", "date", "server", "transfer-encoding"}
+"""What every server says, as RFC 9110 and 9112 have it."""
+
+
+class StandIn(Rung):
+    """Speaks with another voice than the persona's."""
+
+    def substitution(self, persona: Persona) -> str | None:
+        del persona
+        return "espeak-ng:en-us"
+
+
+@pytest.fixture(scope="module")
+def answers() -> Iterator[list[httpx.Response]]:
+    """One answer of every kind."""
+    settings = ServiceSettings(server_key=SecretStr(KEY), cors_origins=ORIGIN, queue_limit=0)
+    csm = Rung(tone(1), name="csm")
+    silent = Rung(name="csm", error=EngineError("it fell silent"))
+    stand_in = StandIn(tone(1))
+    said = {"text": "Hello"}
+    with (
+        serving(create_app(settings, [csm])) as client,
+        serving(create_app(ServiceSettings(), [silent])) as broken,
+        serving(create_app(ServiceSettings(), [stand_in])) as other,
+    ):
+        yield [
+            client.post("/generate", json=said, headers=SHOWN),
+            client.post("/generate", json=said, headers=SHOWN),
+            client.post("/generate", json={**said, "stream": True}, headers=SHOWN),
+            client.post("/tts", json=said, headers={**SHOWN, "Origin": ORIGIN}),
+            client.post("/generate", json={"text": ""}, headers=SHOWN),
+            client.post("/generate", json=said),
+            client.put("/generate", headers=SHOWN),
+            client.get("/nowhere", headers=SHOWN),
+            client.get("/health"),
+            client.get("/metrics", headers=SHOWN),
+            client.get("/"),
+            client.get("/web/page.js"),
+            client.get("/openapi.json", headers=SHOWN),
+            client.options("/generate", headers=PREFLIGHT),
+            broken.post("/generate", json=said),
+            other.post("/generate", json=said),
+        ]
+
+
+def documented_headers() -> set[str]:
+    """Return the names in the first column of the page's tables of headers."""
+    text = page("reference/api.md")
+    tables = re.findall(r"^\| header \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", text, flags=re.MULTILINE)
+    cells = [line.split("|")[1] for table in tables for line in table.splitlines()]
+    return {name.lower() for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+
+
+def test_every_header_is_documented(answers: list[httpx.Response]) -> None:
+    sent = {name.lower() for answer in answers for name in answer.headers}
+    assert sent - OF_HTTP - documented_headers() == set()
+
+
+def test_every_documented_header_is_sent(answers: list[httpx.Response]) -> None:
+    sent = {name.lower() for answer in answers for name in answer.headers}
+    assert documented_headers() - sent == set()
+
+
+def test_every_metric_is_documented_with_its_type_and_labels() -> None:
+    rows = {}
+    for line in page("reference/metrics.md").splitlines():
+        if line.startswith("| `sesame_"):
+            name, kind, labels, _ = (cell.strip() for cell in line.strip("|").split(" | ", 3))
+            rows[name.strip("` ")] = (kind, set(re.findall(r"`(\w+)`", labels)))
+    with watched() as client:
+        told = families(client).items()
+    there = {name: kind for name, kind in told if name.startswith("sesame_")}
+    assert rows == there

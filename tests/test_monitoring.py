@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ PROJECT = Path(__file__).resolve().parent.parent
 DASHBOARD = json.loads((PROJECT / "monitoring" / "dashboard.json").read_text(encoding="utf-8"))
 ALERTS = yaml.safe_load((PROJECT / "monitoring" / "alerts.yaml").read_text(encoding="utf-8"))
 RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
-PAGE = (PROJECT / "docs" / "reference" / "metrics.md").read_text(encoding="utf-8")
 GUIDE = (PROJECT / "docs" / "guides" / "monitoring.md").read_text(encoding="utf-8")
 
 OF_PROMETHEUS = {"up": {"job", "instance"}}
@@ -34,8 +34,8 @@ WORD_BEFORE_METRICS = re.compile(r"\b(?:by|on|without)\s*\(([^)]*)\)")
 Families = dict[str, tuple[str, set[str]]]
 
 
-@pytest.fixture(scope="module")
-def client() -> Iterator[httpx.Client]:
+@contextmanager
+def watched() -> Iterator[httpx.Client]:
     """A model that was loaded, a cloud behind it, and a request of every kind."""
     report = ModelReport("m", "cpu", "int8", 0.5, 20.0, lambda: Batch(4, 1, 100, 150))
     csm = Rung(tone(1), name="csm", state=EngineState("ready", model=report))
@@ -48,6 +48,12 @@ def client() -> Iterator[httpx.Client]:
         client.post("/v1/audio/speech", json={"input": "b", "voice": "maya"})
         csm.fall_silent()
         client.post("/v1/text-to-speech/maya", json={"text": "c"})
+        yield client
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[httpx.Client]:
+    with watched() as client:
         yield client
 
 
@@ -83,16 +89,6 @@ def value(client: httpx.Client, name: str, **labels: str) -> float:
 def expressions() -> list[str]:
     shown = [target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", ())]
     return shown + [rule["expr"] for rule in RULES]
-
-
-def test_every_metric_is_documented_with_its_type_and_labels(client: httpx.Client) -> None:
-    rows = {}
-    for line in PAGE.splitlines():
-        if line.startswith("| `sesame_"):
-            name, kind, labels, _ = (cell.strip() for cell in line.strip("|").split(" | ", 3))
-            rows[name.strip("` ")] = (kind, set(re.findall(r"`(\w+)`", labels)))
-    there = {name: told for name, told in families(client).items() if name.startswith("sesame_")}
-    assert rows == there
 
 
 @pytest.mark.parametrize("expression", expressions())
