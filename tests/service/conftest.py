@@ -19,14 +19,6 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="session", autouse=True)
-def open_hub() -> Iterator[None]:
-    """Keep what one test builds from closing Hugging Face's library to the others."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("service.wiring.close_hub", lambda: None)
-        yield
-
-
 @pytest.fixture(scope="session")
 def voice() -> Iterator[httpx.Client]:
     """Serve with the real basic voice, behind a real socket."""
