@@ -43,6 +43,10 @@ class _Utterance:
     spoken: float
     samples: Samples
 
+    @property
+    def is_old(self) -> bool:
+        return monotonic() - self.spoken > REMEMBERED_SECONDS
+
 
 class Remembered:
     """A chain that says again what it said lately, while the engine that said it is ready.
@@ -117,7 +121,7 @@ class Remembered:
         said = self._utterances.get(key)
         if said is None:
             return None
-        if monotonic() - said.spoken > REMEMBERED_SECONDS:
+        if said.is_old:
             self._forget(key)
             return None
         speaker = self._chain.speaker
@@ -138,7 +142,8 @@ class Remembered:
         self._remember(key, _Utterance(speech, monotonic(), samples))
 
     def _remember(self, key: bytes, said: _Utterance) -> None:
-        self._forget(key)
+        for other in [key, *(key for key, old in self._utterances.items() if old.is_old)]:
+            self._forget(other)
         if said.samples.nbytes > self._most_bytes:
             return
         self._utterances[key] = said
