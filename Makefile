@@ -1,8 +1,11 @@
-# make deploy   bring this machine (or INVENTORY=inventories/prod.py) to a verified voice
-# make test     lint, types, unit tests, the page in a real browser, integration tests on real hosts in containers
-# make check    the quick part of it: lint, types, unit tests
-# make picture  the README's picture of the page, anew
-# make soak     ten minutes of random faults on every rung
+# make deploy      bring this machine (or INVENTORY=inventories/prod.py) to a verified voice
+# make test        everything below but picture and soak, and integration tests on real hosts in containers
+# make check       the quick part: lint, types, unit tests
+# make full-width  our model against transformers, as wide as the real one
+# make fuzz        requests generated from the API's document
+# make browser     the page in a real browser
+# make picture     the README's picture of the page, anew
+# make soak        ten minutes of random faults on every rung
 
 VENV := .venv
 INVENTORY ?= @local
