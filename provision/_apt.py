@@ -24,7 +24,6 @@ SET_ASIDE = ".sesame-csm.disabled"
 
 # Of DPkg::Lock::Timeout apt's own locks, on its lists and on its archives, know nothing.
 PATIENTLY = (
-    *PROXIES,
     "said=$(mktemp)",
     "patiently() {",
     f"  for second in $(seq {LOCK_TIMEOUT_SECONDS}); do",
@@ -45,7 +44,9 @@ PATIENTLY = (
 # Before a function of the shell only "env" can give a command its variables.
 PATIENT_APT_GET = f"patiently env {APT_GET}"
 
+# Apt looks into its own configuration first; sudo hands it nothing of the environment.
 UPDATE = (
+    *PROXIES,
     *PATIENTLY,
     "faults=",
     f"{PATIENT_APT_GET} update -q || faults=$(grep -E '^[EW]:' $said || cat $said)",

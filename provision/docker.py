@@ -38,8 +38,8 @@ def install_docker(plan: HostPlan) -> None:
             wanted=engine.daemon,
             systemd=plan.systemd,
         )
-    if engine.daemon and plan.systemd:
-        operations.ensure_daemon_proxy(name="Tell the Docker daemon of the host's proxies")
+    if engine.ours and plan.systemd and plan.settings.docker_daemon != "leave":
+        operations.ensure_daemon_proxy(name="Give the daemon the host's proxies")
     if engine.installs and engine.source == "docker":
         _prepare_docker_repository(plan)
     elif engine.installs:

@@ -3,11 +3,11 @@
 import json
 import re
 import shlex
-from typing import Any, Literal
+from typing import Any
 
 from pyinfra.api import FactBase
 
-from provision._proxy import DROP_IN, WANTED_DROP_IN
+from provision._proxy import DAEMON_STATE
 
 CONTAINER_FORMAT = (
     '{"status":{{json .State.Status}},'
@@ -106,30 +106,18 @@ class DaemonConfiguration(FactBase[str | None]):
         return "\n".join(output) or None
 
 
-class DaemonProxy(FactBase[Literal["same", "different", "stale"]]):
-    """Returns whether the daemon is told of the host's proxies as they are; never which they are.
+class DaemonProxy(FactBase[str]):
+    """Returns how the proxies of a deploy's own engine under systemd are beside the host's.
 
-    ``different`` from what it is told, or ``stale``: it is told of some, and there are none.
+    ``same``, ``differs``, or ``unwanted`` where there is a file of ours and is to be none. They are
+    compared on the host: no proxy's address leaves it.
     """
 
     def command(self) -> str:
-        return "\n".join(
-            (
-                *WANTED_DROP_IN,
-                f"there=$(cat {DROP_IN} 2>/dev/null || true)",
-                'if [ "$wanted" = "$there" ]; then echo same',
-                'elif [ -z "$wanted" ]; then echo stale',
-                "else echo different; fi",
-            )
-        )
+        return "\n".join(DAEMON_STATE)
 
-    @staticmethod
-    def default() -> Literal["same", "different", "stale"]:
-        return "same"
-
-    def process(self, output: list[str]) -> Literal["same", "different", "stale"]:
-        word = output[-1].strip()
-        return "different" if word == "different" else "stale" if word == "stale" else "same"
+    def process(self, output: list[str]) -> str:
+        return output[-1].strip()
 
 
 class Swarm(FactBase[bool]):

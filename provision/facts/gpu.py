@@ -7,6 +7,7 @@ from typing import Any
 from pyinfra.api import FactBase
 
 from provision._gpu import ABSENT
+from provision._proxy import PROXIES
 from provision._release import CONTAINER
 
 QUERY = "index,uuid,name,memory.total,driver_version,compute_cap,mig.mode.current"
@@ -95,8 +96,9 @@ class PackageVersions(FactBase[dict[str, Any]]):
 
     def command(self, url: str, package: str) -> str:
         # Apt's own client: its proxies, its certificates.
+        proxies = "\n".join(PROXIES)
         return (
-            "place=$(mktemp -d); /usr/lib/apt/apt-helper -o Acquire::Retries=0 "
+            f"{proxies}\nplace=$(mktemp -d); /usr/lib/apt/apt-helper -o Acquire::Retries=0 "
             "-o Acquire::http::Timeout=10 -o Acquire::https::Timeout=10 "
             "-o Acquire::https::Verify-Peer=false -o Acquire::https::Verify-Host=false "
             f"download-file {shlex.quote(url)} $place/list 2>&1 "

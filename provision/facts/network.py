@@ -119,8 +119,7 @@ class Unreachable(FactBase[dict[str, str]]):
             f"| sed -n {shlex.quote(f's#^E: Failed to fetch [^ ]* *#{number} #p')}) &"
             for number, url in enumerate(urls)
         ).replace("&;", "&")
-        proxies = "\n".join(PROXIES)
-        return f"{proxies}\nplace=$(mktemp -d); {probes} wait; rm -rf $place"
+        return "\n".join((*PROXIES, f"place=$(mktemp -d); {probes} wait; rm -rf $place"))
 
     @staticmethod
     def default() -> dict[str, str]:

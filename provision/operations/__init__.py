@@ -3,7 +3,11 @@
 Each reads a fact, does nothing when all is well, and otherwise yields the commands that make it so.
 """
 
-from provision.operations.docker import configure_daemon, ensure_daemon_proxy, ensure_docker_answers
+from provision.operations.docker import (
+    configure_daemon,
+    ensure_daemon_proxy,
+    ensure_docker_answers,
+)
 from provision.operations.files import Commands, ensure_files, remove_file
 from provision.operations.gpu import adopt_nvidia_hook, restore_gpu
 from provision.operations.handing import take_image, take_model

@@ -1,6 +1,5 @@
 """A Docker daemon that answers."""
 
-import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,14 @@ from pyinfra.api import OperationError, StringCommand, operation
 from provision import facts
 from provision._daemon import BACKUP_FILE, DAEMON_FILE, Merged, merge_daemon
 from provision._docker import Refusal, missing_parts
-from provision._proxy import DROP_IN, PROXIES, WANTED_DROP_IN
+from provision._proxy import (
+    DAEMON_PROXY_FILE,
+    DAEMON_WANTED,
+    DROP_IN,
+    DROP_IN_TEXT,
+    DROP_INS,
+    PROXIES,
+)
 from provision.operations.files import Commands, script, write_file
 
 DAEMON_LOG = "/var/log/dockerd.log"
@@ -45,8 +51,10 @@ STOP_PLAINLY = (
     "done"
 )
 
+EXPORT_PROXIES = "\n".join(PROXIES)
+
 PLAINLY = _Start(
-    f"{STOP_PLAINLY}\n"
+    f"{STOP_PLAINLY}\n{EXPORT_PROXIES}\n"
     "start-stop-daemon --start --oknodo --background "
     f"--output {DAEMON_LOG} --exec $(command -v dockerd)",
     "! start-stop-daemon --status --exec $(command -v dockerd)",
@@ -106,16 +114,15 @@ def start_daemon_plainly() -> StringCommand:
         "start-stop-daemon --status --exec $(command -v dockerd) || rm -f /run/docker.pid\n"
         "start-stop-daemon --status --exec $(command -v containerd) || "
         "rm -f /run/docker/containerd/containerd.pid\n"
+        f"{EXPORT_PROXIES}\n"
         "start-stop-daemon --start --oknodo --background "
         f"--output {DAEMON_LOG} --exec $(command -v dockerd)",
         f"tail -n 20 {DAEMON_LOG}",
-        *PROXIES,
     )
 
 
-def _start_daemon(start: str, last_words: str, *before: str) -> StringCommand:
+def _start_daemon(start: str, last_words: str) -> StringCommand:
     return script(
-        *before,
         start,
         f"for second in $(seq {DAEMON_TIMEOUT_SECONDS}); do",
         "  if docker info >/dev/null 2>&1; then exit 0; fi",
@@ -166,7 +173,7 @@ def _put_in_force(merged: Merged, *, systemd: bool) -> list[str]:
         "docker info >/dev/null 2>&1 || exit 0",
         "kill -HUP $(cat /run/docker.pid)",
         *(
-            _restart_gently(start, DAEMON_FILE, live_restore=merged.live_restore)
+            _restart_gently(start, DAEMON_FILE, switched_on=merged.live_restore)
             if merged.needs_restart
             else ()
         ),
@@ -188,43 +195,56 @@ def _put_in_force(merged: Merged, *, systemd: bool) -> list[str]:
 
 @operation()
 def ensure_daemon_proxy() -> Commands:
-    """Tell the daemon of the host's proxies, by a file that only root may read.
+    """Give a daemon under systemd the proxies that the host has, or none where it has none.
 
-    Their addresses may hold a password: they are read and written on the host, and travel nowhere.
+    They are found and written on the host: no proxy's address, which may hold a password, travels
+    or stands in a command line, and only root can read it. A running daemon is started again, but
+    only where no running container ends by that.
     """
-    told = host.get_fact(facts.DaemonProxy)
-    if told == "same":
-        host.noop("the daemon is told of the proxies that there are")
+    state = host.get_fact(facts.DaemonProxy)
+    if state == "same":
+        host.noop("the daemon has the host's proxies, or needs none")
         return
+    change = (
+        (f"rm -f {DAEMON_PROXY_FILE} {DROP_IN}",)
+        if state == "unwanted"
+        else (
+            *DAEMON_WANTED,
+            f"install -d -m 755 {DAEMON_PROXY_FILE.rsplit('/', 1)[0]} {DROP_INS}",
+            f"(umask 077; printf '%s\\n' \"$wanted\" > {DAEMON_PROXY_FILE}.half)",
+            f"chmod 600 {DAEMON_PROXY_FILE}.half",
+            f"mv -f {DAEMON_PROXY_FILE}.half {DAEMON_PROXY_FILE}",
+            f"printf '%s' '{DROP_IN_TEXT}' > {DROP_IN}",
+        )
+    )
     yield script(
-        *WANTED_DROP_IN,
-        f'if [ -z "$wanted" ]; then rm -f {DROP_IN}; else',
-        f"  install -d -m 755 {posixpath.dirname(DROP_IN)}",
-        f"  (umask 077; printf '%s\\n' \"$wanted\" > {DROP_IN}.half)",
-        f"  mv -f {DROP_IN}.half {DROP_IN}",
-        "fi",
+        *change,
         "systemctl daemon-reload",
         "docker info >/dev/null 2>&1 || exit 0",
-        *_restart_gently(SYSTEMD, DROP_IN, live_restore=False),
-        *_until("docker info >/dev/null 2>&1 && exit 0", DAEMON_TIMEOUT_SECONDS),
+        *_restart_gently(SYSTEMD, DAEMON_PROXY_FILE, switched_on=False),
+        *_until(
+            f"docker info >/dev/null 2>&1 && exit 0; if {SYSTEMD.gave_up}; then break; fi",
+            DAEMON_TIMEOUT_SECONDS,
+        ),
         f"{SYSTEMD.last_words} >&2 || true",
-        f'echo "With {DROP_IN} the Docker daemon does not answer; its last words are above." >&2',
+        f'echo "With the proxies of {DAEMON_PROXY_FILE} the Docker daemon does not answer; its '
+        f"last words are above. Mend what they say, or remove {DROP_IN}, then run systemctl "
+        'daemon-reload and systemctl restart docker." >&2',
         "exit 1",
     )
 
 
-def _restart_gently(start: _Start, file: str, *, live_restore: bool) -> list[str]:
+def _restart_gently(start: _Start, file: str, *, switched_on: bool) -> list[str]:
     """Return the lines that start the daemon again, or end well where that would end containers.
 
     Args:
-        start: how that is done.
-        file: what the daemon is to read.
-        live_restore: whether it has just been told to let containers run on.
+        start: how it is started again.
+        file: what it is to read.
+        switched_on: whether a signal has just switched ``live-restore`` on.
     """
     restored = "[ \"$(docker info --format '{{.LiveRestoreEnabled}}')\" = true ]"
     return [
-        # The signal that has just been sent switches it on.
-        *(_until(f"{restored} && break", 10) if live_restore else ()),
+        *(_until(f"{restored} && break", 10) if switched_on else ()),
         "running=$(docker ps --quiet | wc -l)",
         f'if [ "$running" != 0 ] && ! {restored}; then',
         (

@@ -10,7 +10,7 @@ from pyinfra.api import FileUploadCommand, operation
 from provision import facts
 from provision._apt import install_lines
 from provision._image import Variant, pack_context
-from provision._proxy import BUILD_ARGUMENTS, PROXIES
+from provision._proxy import BUILD_ARGUMENTS, OF_APT, PROXIES
 from provision._release import HOME
 from provision.operations.files import Commands, script
 
@@ -47,9 +47,7 @@ def import_base_image(
         f"root=$(mktemp -d {HOME}/base.XXXXXX)",
         "trap 'rm -rf $root' EXIT",
         *PROXIES,
-        # A cache of packages will do for packages.
-        "eval $(apt-config shell http_proxy Acquire::http::Proxy)",
-        '[ -z "${http_proxy-}" ] || export http_proxy',
+        *OF_APT,
         f"debootstrap --variant=minbase --components={components} {release} $root {mirror} "
         "> $root.log 2>&1 || { tail -n 20 $root.log >&2; rm -f $root.log; exit 1; }",
         "rm -f $root.log",
@@ -96,13 +94,13 @@ def build_service_image(
         "if [ -r $file ]; then cp $file pip.conf; fi; done",
         "chmod 600 pip.conf",
         *PROXIES,
-        f"DOCKER_BUILDKIT=1 docker build {BUILD_ARGUMENTS} --progress plain "
-        "--file service/Dockerfile "
-        f"--target {target} --build-arg BASE_IMAGE={shlex.quote(base)} "
+        "DOCKER_BUILDKIT=1 docker build --progress plain --file service/Dockerfile "
+        f"--target {target} {BUILD_ARGUMENTS} --build-arg BASE_IMAGE={shlex.quote(base)} "
         f"{torch}--secret id=pip_conf,src=pip.conf "
         f"--tag {shlex.quote(image)} . > build.log 2>&1 || "
-        '{ tail -n 40 build.log >&2; echo "The image could not be built; the last lines of the '
-        'build are above." >&2; if grep -q "No space left on device" build.log; then '
+        '{ tail -n 40 build.log | sed "s#//[^/@ ]*@#//#g" >&2; '
+        'echo "The image could not be built; the last lines of the build are above." >&2; '
+        'if grep -q "No space left on device" build.log; then '
         'echo "The disk is full: docker system prune frees some, then deploy again." >&2; fi; '
         "exit 1; }",
     )

@@ -11,7 +11,7 @@ from pyinfra.api import StringCommand, operation
 
 from provision import facts
 from provision._model import Hub, Model, ModelFile
-from provision._proxy import PROXIES, RUN_ARGUMENTS
+from provision._proxy import CONTAINER_VARIABLES, PROXIES
 from provision._release import MODELS
 from provision.operations.files import Commands, ToldCommand, script, write_file
 from provision.operations.transfer import (
@@ -90,11 +90,12 @@ def fetch_model(
         else 'echo "Going on with the basic voice; the next deploy tries again." >&2'
     )
     fetch = (
-        f"docker run {RUN_ARGUMENTS} {shlex.join(words)} || {{ "
-        f"echo 'The model could not be fetched; the lines above say why.' >&2; {end}; }}"
+        f"docker run {CONTAINER_VARIABLES} {shlex.join(words)} || "
+        "{ echo 'The model could not be fetched; the lines above say why.' "
+        f">&2; {end}; }}"
     )
     yield ToldCommand(
-        "\n".join(("set -eu", *PROXIES, fetch)),
+        "\n".join((*PROXIES, fetch)),
         _stdin=token.get_secret_value() if token else "",
     )
     if missing:

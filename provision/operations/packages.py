@@ -102,6 +102,7 @@ def mend_packages() -> Commands:
         host.noop("no package is half installed")
         return
     yield told_script(
+        *PROXIES,
         *PATIENTLY,
         f"patiently env DEBIAN_FRONTEND=noninteractive dpkg {DPKG_OPTIONS} --configure -a "
         "|| words=$(cat $said)",

@@ -11,7 +11,6 @@ from provision._docker import DOCKER_PACKAGES
 from provision._image import LIGHT, Variant, image_tag
 from provision._model import CsmEngine, Model
 from provision._network import DEBOOTSTRAP, REGISTRY_IMAGE
-from provision._proxy import DROP_IN
 from provision._release import (
     HOME,
     RELEASE_LABEL,
@@ -83,7 +82,7 @@ class FakeHost:
     docker_entries: tuple[str, ...] = ()
     apt_fault: tuple[str, ...] = ()
     swarm: str = ""
-    proxy: str = "same"
+    daemon_proxy: str = "same"
     known_versions: tuple[str, ...] = ()
     daemon: str = ""
     key: str = ""
@@ -125,7 +124,7 @@ class FakeHost:
             "containerd-shim": list(self.occupants),
             "grep -ls": list(self.docker_entries),
             "LocalNodeState": self.swarm,
-            f"there=$(cat {DROP_IN}": self.proxy,
+            "docker.service.d/": self.daemon_proxy,
             "apt-cache madison": list(self.known_versions),
             "cat /etc/docker/daemon.json": self.daemon.splitlines(),
             "--show-keys": self.key,

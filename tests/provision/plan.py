@@ -19,6 +19,7 @@ from pyinfra.api.operations import run_ops
 from pyinfra.api.state import StateStage
 from pyinfra.context import ctx_host, ctx_state
 
+from provision._proxy import PROXIES
 from tests.provision.hosts import FakeHost
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
@@ -43,7 +44,10 @@ class Plan:
         return [name for name, commands in self.operations if commands]
 
     def text(self) -> str:
-        """Return the plan for people, without what differs from one content to the next."""
+        """Return the plan for people, without what differs from one content to the next.
+
+        ``PROXIES`` stands for the lines of that name, which stand before all that asks the web.
+        """
         lines = []
         for name, commands in self.operations:
             lines.append(f"# {name}" if commands else f"# {name}: no changes")
@@ -51,6 +55,7 @@ class Plan:
             lines.append("")
         text = re.sub(r"sesame-csm:[0-9a-f]{12}", "sesame-csm:TAG", "\n".join(lines))
         text = re.sub(r"<_io\.BytesIO object at 0x[0-9a-f]+>", "CONTEXT", text)
+        text = text.replace("\n".join(PROXIES), "PROXIES")
         return text.rstrip() + "\n"
 
 

@@ -190,7 +190,7 @@ def test_a_seed_that_is_refused_takes_no_other_host_with_it_into_a_change() -> N
 
 
 def test_a_seed_whose_build_fails_leaves_the_voice_of_the_others_as_it_is() -> None:
-    first, second = run(bare(DEBIAN, failing=("--progress plain",)), taker())
+    first, second = run(bare(DEBIAN, failing=("docker build --progress",)), taker())
     assert first.failed
     assert second.failed
     assert any("failed in this run. Nothing was switched over here" in line for line in second.said)
