@@ -2,6 +2,7 @@
 # make test        everything below but picture and soak, and integration tests on real hosts in containers
 # make check       the quick part: lint, types, unit tests
 # make full-width  our model against transformers, as wide as the real one
+# make programs    our programs, each as a process of its own
 # make fuzz        requests generated from the API's document
 # make browser     the page in a real browser
 # make picture     the README's picture of the page, anew
@@ -18,12 +19,12 @@ PINS := constraints.txt service/constraints.txt service/csm/constraints.txt
 PIP_INSTALL := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check \
 	$(addprefix --constraint ,$(PINS))
 
-.PHONY: deploy test check lint types unit full-width fuzz browser integration picture soak constraints clean
+.PHONY: deploy test check lint types unit full-width programs fuzz browser integration picture soak constraints clean
 
 deploy: $(VENV)/.deploy
 	@$(VENV)/bin/pyinfra -y $(INVENTORY) deploy.py $(ARGS)
 
-test: check full-width fuzz browser integration
+test: check full-width programs fuzz browser integration
 
 # Side by side: neither keeps two cores busy.
 check: lint
@@ -36,7 +37,7 @@ types: $(VENV)/.test
 	@tests/timed types $(VENV)/bin/mypy --no-error-summary
 
 # Apart: pyinfra looks through all loaded modules at each operation, and torch brings thousands.
-UNIT_TESTS := $(VENV)/bin/pytest -q -m 'not browser and not full_width and not fuzz and not integration' \
+UNIT_TESTS := $(VENV)/bin/pytest -q -m 'not browser and not full_width and not fuzz and not program and not integration' \
 	-n 2 --dist loadfile --no-loadscope-reorder
 
 unit: $(VENV)/.test
@@ -46,6 +47,10 @@ unit: $(VENV)/.test
 
 full-width: $(VENV)/.test
 	@tests/timed 'exactness at full width' $(VENV)/bin/pytest -q -m full_width -n 2 tests/csm
+
+programs: $(VENV)/.test
+	@tests/prerequisites espeak-ng
+	@tests/timed 'our programs' $(VENV)/bin/pytest -q -m program -n 2
 
 # FUZZ_EXAMPLES=500 goes deeper, and elsewhere each time.
 fuzz: $(VENV)/.test

@@ -8,6 +8,8 @@ import pytest
 from benchmarks import api, chain, csm
 from benchmarks.table import table
 
+pytestmark = pytest.mark.program
+
 PROJECT = Path(__file__).resolve().parent.parent
 RESULTS = sorted((PROJECT / "benchmarks" / "results").glob("*.json"))
 PAGES = [page.read_text(encoding="utf-8") for page in (PROJECT / "docs").rglob("*.md")]

@@ -148,6 +148,7 @@ def depth_hidden(model: TorchCSM, hidden: Tensor, codes: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
+@pytest.mark.full_width
 @pytest.mark.parametrize("precision", ERRORS)
 def test_the_backbone_is_as_exact_as_its_precision(wide: Pair, precision: Precision) -> None:
     model = load(wide.folder, precision=precision).model
@@ -159,6 +160,7 @@ def test_the_backbone_is_as_exact_as_its_precision(wide: Pair, precision: Precis
 
 
 @torch.inference_mode()
+@pytest.mark.full_width
 @pytest.mark.parametrize("precision", ERRORS)
 def test_the_depth_decoder_is_as_exact_as_its_precision(wide: Pair, precision: Precision) -> None:
     model = load(wide.folder, precision=precision).model
@@ -188,6 +190,7 @@ def test_a_row_is_rounded_alike_whoever_shares_its_batch(bits: Bits, loudness: i
 
 
 @torch.inference_mode()
+@pytest.mark.full_width
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 def test_batch_mates_hardly_move_a_frame(wide: Pair, precision: Precision) -> None:
     model = load(wide.folder, precision=precision).model
@@ -202,6 +205,7 @@ def test_batch_mates_hardly_move_a_frame(wide: Pair, precision: Precision) -> No
 
 
 @torch.inference_mode()
+@pytest.mark.full_width
 def test_in_bf16_batch_mates_move_a_row_by_roundings_alone(wide: Pair) -> None:
     model = load(wide.folder, precision="bf16").model
     rows = rows_of(wide, Turn(0, TEXT))

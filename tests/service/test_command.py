@@ -13,6 +13,8 @@ from service import __version__
 from service.settings import PREFIX
 from tests.service.held import TIMEOUT
 
+pytestmark = pytest.mark.program
+
 
 def environment(more: Mapping[str, str]) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}

@@ -13,6 +13,8 @@ import pytest
 from service.logs import LOG_CONFIG, OneLine, fields, request_id
 from tests.service.test_command import running
 
+pytestmark = pytest.mark.program
+
 
 def record(message: str, *, defect: bool = False) -> logging.LogRecord:
     error = sys.exc_info() if defect else None

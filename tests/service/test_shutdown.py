@@ -23,6 +23,8 @@ from tests.service.held import TIMEOUT, HeldEspeak
 from tests.service.rungs import Rung, Slow, tone
 from tests.service.test_command import running
 
+pytestmark = pytest.mark.program
+
 LONG = "She sells sea shells by the sea shore, and the shells she sells are sea shells. " * 40
 HALVES = 'It began. <break time="400ms"/> It ended.'
 """Its second half is a process of its own."""
