@@ -3,7 +3,7 @@
 # make check       the quick part: lint, types, unit tests
 # make full-width  our model against transformers, as wide as the real one
 # make programs    our programs, each as a process of its own
-# make fuzz        requests generated from the API's document
+# make fuzz        hostile requests, and some generated from the API's document
 # make browser     the page in a real browser
 # make picture     the README's picture of the page, anew
 # make soak        ten minutes of random faults on every rung
@@ -55,7 +55,7 @@ programs: $(VENV)/.test
 # FUZZ_EXAMPLES=500 goes deeper, and elsewhere each time.
 fuzz: $(VENV)/.test
 	@tests/prerequisites espeak-ng
-	@tests/timed 'generated requests' $(VENV)/bin/pytest -q -m fuzz tests/service/test_openapi.py
+	@tests/timed 'hostile and generated requests' $(VENV)/bin/pytest -q -m fuzz -n 2 tests/service
 
 browser: $(VENV)/.test
 	@tests/prerequisites espeak-ng browser

@@ -15,6 +15,8 @@ from service.settings import ServiceSettings
 from tests.service.rungs import Rung, tone
 from tests.service.serving import TIMEOUT, serving
 
+pytestmark = pytest.mark.fuzz
+
 ROUTES = {
     "/api/v1/generate": "text",
     "/tts": "text",
